@@ -48,6 +48,12 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
         return (yield)
 
 
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say which tests a run without arguments leaves out."""
+    without = config.args_source is config.ArgsSource.TESTPATHS
+    return "not collected: tests/frameworks, see docs/how-to/developing.md" if without else None
+
+
 def pytest_collection_finish() -> None:
     """Exclude the tests from garbage collection, which would otherwise spend a second on them each time."""
     gc.freeze()

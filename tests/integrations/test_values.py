@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from notata import EncodeError, Logbook
+from notata.integrations.rows import Rows
 from notata.integrations.values import plain_values, store_params
 from tests.integrations.rows import params_of, rows_of
 
@@ -101,3 +102,42 @@ def test_a_value_that_is_no_number_is_refused_and_nothing_stored(value: Any, mes
             log.scalars(fine=1.0, loss=value)
         log.scalars(fine=2.0)
     assert rows_of(tmp_path / "log_a") == [{"step": 0, "fine": 2.0}]
+
+
+def test_a_list_of_parameters_without_a_plain_form_keeps_the_others() -> None:
+    assert plain_values({"layers": [Loss(), 3, (Loss, {"deep": max})]}) == {
+        "layers": [f"{__name__}.Loss", 3, [f"{__name__}.Loss", {"deep": "builtins.max"}]]
+    }
+
+
+def test_parameters_that_are_too_large_are_left_out_with_a_warning(tmp_path: Path) -> None:
+    with Logbook("a", tmp_path) as log, pytest.warns(UserWarning, match=r"parameters .* left out of .*log_a"):
+        store_params(log, {"vocabulary": "x" * 9_000_000})
+    assert "WARNING The parameters of the framework are left out" in (tmp_path / "log_a/log.txt").read_text()
+    assert params_of(tmp_path / "log_a") == {}
+
+
+def test_a_value_that_no_row_can_store_is_left_out_with_one_warning(tmp_path: Path) -> None:
+    with Logbook("a", tmp_path) as log:
+        rows = Rows(log)
+        with pytest.warns(UserWarning, match=r"'map' is left out of the series 'scalars' of .*log_a") as caught:
+            rows.add({"loss": 0.5, "map": np.ones(3)}, 0)
+        rows.add({"loss": 0.5, "map": np.ones(3)}, 1)
+        with pytest.warns(UserWarning, match="'xxx.* is left out"):
+            rows.add({"x" * 501: 1.0, 7: 2.0, "rank": 3}, 3.0)
+        with pytest.warns(UserWarning, match="'loss' is left out .* text here, but it was a number before"):
+            rows.add({"loss": "high"}, 4)
+        with pytest.warns(UserWarning, match=r"A row is left out .*: invalid step 4.5"):
+            rows.add({"loss": 0.5}, 4.5)
+        rows.add({}, 5)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert rows_of(tmp_path / "log_a") == [
+        *({"step": n, "loss": 0.5} for n in range(2)),
+        {"step": 3, "7": 2.0, "rank_": 3},
+    ]
+    assert (tmp_path / "log_a/log.txt").read_text().count("is left out of the series scalars") == 4
+
+
+def test_without_a_run_nothing_is_recorded() -> None:
+    Rows(None).add({"loss": object()}, 0)

@@ -15,10 +15,10 @@ from packaging.utils import NormalizedName, canonicalize_name
 CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
 
 
-def pinned() -> dict[NormalizedName, str]:
+def pinned(file: Path = CONSTRAINTS) -> dict[NormalizedName, str]:
     """Return the versions that the constraints pin on this Python and system, by canonical package name."""
     versions = {}
-    for line in CONSTRAINTS.read_text().splitlines():
+    for line in file.read_text().splitlines():
         requirement, _, marker = line.partition(" ; ")
         name, exact, version = requirement.partition("==")
         if exact and (not marker or Marker(marker).evaluate()):

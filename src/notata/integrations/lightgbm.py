@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from notata.integrations.rows import Rows
 from notata.integrations.values import store_params
 from notata.run.recorder import Recorder
 
@@ -24,6 +25,7 @@ class NotataCallback:
 
     def __init__(self, log: Recorder | None) -> None:
         self._log = log
+        self._rows = Rows(log)
         self.order = 25  # LightGBM calls early stopping at 30, which ends a round
         self.before_iteration = False
 
@@ -39,5 +41,4 @@ class NotataCallback:
                 row[f"{data}/{metric}-mean"], row[f"{data}/{metric}-stdv"] = value, deviation[0]
             else:
                 row[f"{data}/{metric}"] = value
-        if row:
-            self._log.scalars(row, step=env.iteration)
+        self._rows.add(row, env.iteration)

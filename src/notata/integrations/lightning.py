@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from notata._base.packages import needed
+from notata.errors import StorageError
+from notata.integrations.rows import Rows
 from notata.integrations.values import store_params
 from notata.run.recorder import Recorder
 
@@ -41,6 +43,7 @@ class NotataLogger(Logger):
     def __init__(self, log: Recorder | None) -> None:
         super().__init__()
         self._log = log
+        self._rows = Rows(log)
         self._checkpoint = ""
 
     @property
@@ -68,8 +71,7 @@ class NotataLogger(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Add a row."""
-        if self._log is not None and metrics:
-            self._log.scalars(metrics, step=step)
+        self._rows.add(metrics, step)
 
     @rank_zero_only
     def log_hyperparams(self, params: Mapping[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
@@ -89,4 +91,7 @@ class NotataLogger(Logger):
         """Store pending rows, and log the status with which Lightning ends a fit, a test, or the like."""
         if self._log is not None:
             self._log.info("Lightning has ended: %s", status)
-            self._log.flush()
+            try:
+                self._log.flush()
+            except StorageError as error:  # the rows stay pending; the exception of a failed training must go on
+                self._log.warning("Rows are still pending: %s", error)

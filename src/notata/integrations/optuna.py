@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from notata.experiment import Experiment
+from notata.integrations.rows import Rows
 from notata.integrations.values import store_params
 from notata.logbook import Logbook
 from notata.run.recorder import Recorder
@@ -29,12 +30,10 @@ class NotataCallback:
     """
 
     def __init__(self, log: Recorder | None) -> None:
-        self._log = log
+        self._rows = Rows(log)
 
     def __call__(self, study: Any, trial: Any) -> None:
         """Add a row."""
-        if self._log is None:
-            return
         row: dict[str, Any] = {"state": trial.state.name}
         several = len(study.directions) > 1
         names = study.metric_names or (range(len(study.directions)) if several else [""])
@@ -44,7 +43,7 @@ class NotataCallback:
             row[f"params_{name}"] = _stored(value, trial.distributions[name])
         if trial.duration is not None:
             row["duration"] = trial.duration.total_seconds()
-        self._log.series("trials").add(row, step=trial.number)
+        self._rows.add(row, trial.number, series="trials")
 
 
 def _stored(value: Any, distribution: Any) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from notata._base.packages import needed
+from notata.integrations.rows import Rows
 from notata.integrations.values import plain_values, store_params
 from notata.run.recorder import Recorder
 
@@ -31,6 +32,7 @@ class NotataCallback(TrainerCallback):
 
     def __init__(self, log: Recorder | None) -> None:
         self._log = log
+        self._rows = Rows(log)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Store the arguments."""
@@ -46,8 +48,8 @@ class NotataCallback(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         """Add a row."""
-        if self._log is not None and state.is_world_process_zero and logs:
-            self._log.scalars(logs, step=state.global_step)
+        if state.is_world_process_zero and logs:
+            self._rows.add(logs, state.global_step)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Log the place of a checkpoint."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from notata import formats
+from notata._base.warn import warn
 from notata.errors import EncodeError
 from notata.logbook import Logbook
 from notata.run.recorder import Recorder
@@ -26,6 +27,8 @@ def plain_values(values: Mapping[Any, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return plain_values(value)
+    if type(value) in (list, tuple):
+        return [_plain(item) for item in value]
     try:
         return formats.plain(value)
     except EncodeError:
@@ -34,9 +37,16 @@ def _plain(value: Any) -> Any:
 
 
 def store_params(log: Recorder | None, values: Mapping[Any, Any]) -> None:
-    """Merge parameters into those of the run; a worker has no parameters, so it stores none."""
+    """Merge parameters into those of the run; a worker has no parameters, so it stores none.
+
+    Parameters that are too large are left out, with a warning.
+    """
     if isinstance(log, Logbook) and values:
         plain = plain_values(values)
         if "ext" in plain:  # an argument of log.params
             plain["ext_"] = plain.pop("ext")
-        log.params(**plain)
+        try:
+            log.params(**plain)
+        except EncodeError as error:
+            log.warning("The parameters of the framework are left out: %s", error)
+            warn(f"the parameters of the framework are left out of {log.url}: {error}")

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeAlias
 
 from notata._base.packages import needed
+from notata.errors import StorageError
+from notata.integrations.rows import Rows
 from notata.run.recorder import Recorder
 from notata.worker import Worker
 
@@ -35,12 +37,14 @@ class NotataCallback(TrainingCallback):
     def __init__(self, log: Recorder | None) -> None:
         super().__init__()
         self._log = log
+        self._rows = Rows(log)
         self._first = 0
         self._history: _History = {}  # XGBoost extends it with each round
         self._step = -1
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_log": self._log if isinstance(self._log, Worker) else None}
+        log = self._log if isinstance(self._log, Worker) else None
+        return {**self.__dict__, "_log": log, "_rows": Rows(log)}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return a callback for the same run, as scikit-learn copies estimators with their callbacks."""
@@ -64,7 +68,10 @@ class NotataCallback(TrainingCallback):
         if rounds > self._step + 1 > 0:
             self._add_row(self._step + 1)
         if self._log is not None and hasattr(model, "save_config"):
-            self._log.json("xgboost_config", json.loads(model.save_config()))
+            try:
+                self._log.json("xgboost_config", json.loads(model.save_config()))
+            except StorageError as error:  # the model is worth more
+                self._log.warning("The configuration of XGBoost is not stored: %s", error)
         return model
 
     def _add_row(self, epoch: int) -> None:
@@ -75,6 +82,5 @@ class NotataCallback(TrainingCallback):
                     row[f"{data}-{metric}-mean"], row[f"{data}-{metric}-std"] = values[-1]
                 else:
                     row[f"{data}-{metric}"] = values[-1]
-        if self._log is not None and row:
-            self._log.scalars(row, step=self._first + epoch)
+        self._rows.add(row, self._first + epoch)
         self._step = epoch

@@ -139,11 +139,14 @@ class RowEncoder:
                 where=name,
             )
         if len(name) > limits.SERIES_NAME:
-            raise EncodeError(f"the name {name[:40]!r}… has {len(name)} characters; the limit is {limits.SERIES_NAME}")
+            raise EncodeError(
+                f"the name {name[:40]!r}… has {len(name)} characters; the limit is {limits.SERIES_NAME}", where=name
+            )
         if len(self.columns) + fresh >= limits.SERIES_COLUMNS:
             raise EncodeError(
                 f"cannot add the column {quoted(name)}: a series has at most {limits.SERIES_COLUMNS:,} columns. Use "
-                "several series"
+                "several series",
+                where=name,
             )
         name = without_surrogates(name)
         return self.columns.get(name) or Column(name, f", {_quote(name)}: ")
