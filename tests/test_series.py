@@ -347,6 +347,17 @@ def test_a_series_has_at_most_10_000_columns(place: Place) -> None:
     assert stored["scalars"]["columns"]["c0"]["last"] == 5
 
 
+def test_each_series_has_a_share_of_the_columns_in_metadata_json(place: Place) -> None:
+    with place.logbook() as log:
+        log.scalars({f"c{number}": number for number in range(1_000)})
+        log.series("wide").add({f"c{number}": number for number in range(400)})
+        log.series("narrow").add(a=1, b=2)
+    stored = json.loads(place.bytes("log_run/metadata.json"))["series_summary"]
+    assert {name: len(series["columns"]) for name, series in stored.items()} == {
+        "scalars": 249, "wide": 249, "narrow": 2,
+    }  # fmt: skip
+
+
 def test_10_000_columns_fit_into_one_row(place: Place) -> None:
     many = {f"c{number}": number / 7 for number in range(10_000)}
     with place.logbook() as log:

@@ -23,7 +23,7 @@ from notata.store import open_store
 from tests.at_instruction import At
 from tests.backends import Place
 from tests.far import FarBackend, faults_in
-from tests.series import parsers, read_with, rows, summarized, values
+from tests.series import parsers, read_with, rows, stored_summaries, summarized, values
 from tests.test_interrupts import HELD
 
 MANY = 10_000
@@ -170,6 +170,8 @@ def test_a_row_that_is_interrupted_anywhere(near: bool) -> None:
     assert [row["then"] for row in found if "then" in row] == [*range(number + 1)]
     first = [row["first"] for row in found if "first" in row]
     assert first == sorted(set(first))
+    columns = [{name: value for name, value in row.items() if name != "step"} for row in found]
+    assert stored_summaries(there) == {"scalars": summarized([row["step"] for row in found], columns)}
     assert log.reader.verify().ok
 
 

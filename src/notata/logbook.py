@@ -462,8 +462,10 @@ class Logbook(Recorder):
             self._fail(failure.reason, failure.error)
         if self._queue is not None:
             self._queue.settle(timeout)
-        self.handler.flush()
-        self._series.flush()
+        try:
+            self._series.flush()
+        finally:
+            self.handler.flush()
         if self._ending.ended is not None:
             self._store_manifest(look=True)
         if self._queue is not None and (lost := self._queue.lost()) is not None:

@@ -260,8 +260,10 @@ class Worker(Recorder):
         >>> worker = Logbook("flushed", "memory://workers").worker(0)
         >>> worker.flush()
         """
-        self._series.flush()
-        self.handler.flush()
+        try:
+            self._series.flush()
+        finally:
+            self.handler.flush()
 
     def close(self) -> None:
         """Store pending lines and the manifest, close the log file, and end `monitor`.

@@ -262,8 +262,9 @@ def _lines(store: Store, key: str, start: int, missing_ok: bool, first: Blob | N
     rest = b""
     size: int | None = None
     while size is None or start < size:
+        known = 1 if size is None and start and first is None else 0  # a range without any byte would be refused
         try:
-            found = first or store.fetch(key, start, start + PIECE)
+            found = first or store.fetch(key, start - known, start + PIECE)
         except MissingError:
             if size is None and missing_ok:
                 return
@@ -272,10 +273,11 @@ def _lines(store: Store, key: str, start: int, missing_ok: bool, first: Blob | N
         if size is None:
             size = found.size
             limits.check_size(store.url, key, size - start, limits.SERIES)
-        if not found.data:
+        data = found.data[known:]
+        if not data:
             return
-        start += len(found.data)
-        head, newline, tail = found.data.rpartition(b"\n")
+        start += len(data)
+        head, newline, tail = data.rpartition(b"\n")
         if newline:
             yield rest + head + newline
             rest = tail

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 from notata._base import keys, limits
 from notata._base.display import indefinite
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from notata.store.stored_path import StoredPath
 
 __all__ = ["Series", "SeriesWriters"]
+
+_RECOUNTED: Final = 1_000_000  # rows that are read again at the end if an interrupt came in the middle of a row
 
 
 class Series:
@@ -49,6 +52,7 @@ class Series:
         self._rows = 0
         self._step: int | None = None  # of the last row
         self._is_begun = not writers.continues
+        self._is_exact = True  # False: the summary may lack a row, or have one too many
 
     def _begin_process(self) -> None:
         """Replace the lock in a forked child: a thread of the parent may have held it."""
@@ -105,9 +109,13 @@ class Series:
             row, found = self._encoder.encode(step, time.time(), more)
             self._is_begun = True
             self._step = step
-            self._file.write(row)
-            self._rows += 1
-            self._encoder.add(step, found)
+            try:
+                self._file.write(row)
+                self._rows += 1
+                self._encoder.add(step, found)
+            except BaseException:  # an interrupt, before the row was stored or after it
+                self._is_exact = False
+                raise
 
     def _begin(self, step: int | None) -> None:
         """Continue the series of earlier attempts: its rows before `step` belong to the curve, as for readers.
@@ -143,8 +151,19 @@ class Series:
         """True if this writer added a row."""
         return self._is_begun and self._rows > 0
 
+    @property
+    def width(self) -> int:
+        """The number of columns."""
+        return len(self._encoder.columns)
+
     def shortened_summary(self, most: int) -> dict[str, Any]:
         """Return the summary of the first `most` columns."""
+        if not self._is_exact and self._rows <= _RECOUNTED:
+            with self._lock, suppress(StorageError):
+                self._file.flush()
+                self._encoder.columns.clear()
+                self._begin(None)
+                self._is_exact = True
         columns = list(self._encoder.columns.values())[:most]
         return summary_of(self._rows, self._step, columns)
 
@@ -235,15 +254,17 @@ class SeriesWriters:
         )
 
     def summaries(self) -> dict[str, Any]:
-        """Return the summary of each series for metadata.json, of the first `limits.SERIES_SUMMARY` columns in all."""
-        found: dict[str, Any] = {}
-        left = limits.SERIES_SUMMARY
-        for name, series in self._series.copy().items():
-            if not series.has_rows:  # those of earlier attempts stay
-                continue
-            found[name] = stored(series.shortened_summary(left))
+        """Return the summary of each series for metadata.json, of `limits.SERIES_SUMMARY` columns in all.
+
+        Series of earlier attempts that this one did not continue are not included.
+        """
+        written = {name: series for name, series in self._series.copy().items() if series.has_rows}
+        left, found = limits.SERIES_SUMMARY, {}
+        for number, name in enumerate(sorted(written, key=lambda name: written[name].width)):
+            share = left // (len(written) - number)  # a narrow series leaves the rest of its share to wider ones
+            found[name] = stored(written[name].shortened_summary(share))
             left -= len(found[name]["columns"])
-        return found
+        return {name: found[name] for name in written}
 
     def flush(self) -> None:
         """Store the pending rows of all series.
