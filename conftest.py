@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, settings
 
 from notata import Logbook, Worker
 from notata._base import exits
+from notata.growing.growing_file import GrowingFile
 from notata.mirror.live import Mirror
-from notata.run.growing import GrowingFile
 from notata.store.backends import s3
 from tests import servers
 from tests.tools.odd_stores import s3 as odd_s3

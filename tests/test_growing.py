@@ -12,8 +12,8 @@ from typing import NoReturn
 import pytest
 
 from notata.errors import ConflictError, DeadlineError
-from notata.run.append_thread import AppendThread
-from notata.run.growing import FEW, HELD, MANY, SECONDS, SOON, Chunk, GrowingFile, Schedule, State
+from notata.growing import AppendThread
+from notata.growing.growing_file import FEW, HELD, MANY, SECONDS, SOON, Chunk, GrowingFile, Schedule, State
 
 
 class File:

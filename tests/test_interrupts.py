@@ -21,7 +21,7 @@ from tests.at_instruction import At
 from tests.backends import Place
 
 HELD = (
-    "journal.py", "growing.py", "processes.py", "appending.py", "lines.py", "lease.py", "memory.py", "local.py",
+    "journal.py", "growing_file.py", "processes.py", "appending.py", "lines.py", "lease.py", "memory.py", "local.py",
     "local_locks.py", "recording.py", "writer.py", "parameters.py", "queue.py", "keyed.py", "room.py", "steps.py",
     "losses.py", "helper_thread.py", "writes.py", "in_flight.py", "threads.py", "threading.py",
 )  # fmt: skip

@@ -28,9 +28,8 @@ from hypothesis import strategies as st
 
 from notata import Logbook, NotataError
 from notata.errors import ConflictError
-from notata.run import growing
-from notata.run.append_thread import AppendThread
-from notata.run.growing import RATE
+from notata.growing import AppendThread, growing_file
+from notata.growing.growing_file import RATE
 from notata.run.journal import Journal, RunLogger
 from notata.store import Store, open_store
 from notata.testing import FaultyBackend
@@ -197,7 +196,7 @@ def no_threads(seconds: float = 3.0) -> bool:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make each collected line due immediately."""
-    monkeypatch.setattr(growing, "FEW", 1)
+    monkeypatch.setattr(growing_file, "FEW", 1)
 
 
 # -- lines -------------------------------------------------------------------------------------------------
@@ -619,8 +618,8 @@ def test_no_thread_is_left_after_a_flush() -> None:
 def test_a_logging_thread_never_waits_and_lines_beyond_the_bound_are_counted(
     eager: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(growing, "HELD", 20_000)
-    monkeypatch.setattr(growing, "RESERVE", 5_000)
+    monkeypatch.setattr(growing_file, "HELD", 20_000)
+    monkeypatch.setattr(growing_file, "RESERVE", 5_000)
     end = Stuck()
     own = Journal(end, at_once=False, clock=Clock())
     logger = logger_of(own)
@@ -654,7 +653,7 @@ def test_a_logging_thread_never_waits_and_lines_beyond_the_bound_are_counted(
 def test_the_count_of_missing_lines_is_stored_though_no_line_follows(
     eager: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(growing, "HELD", 200)
+    monkeypatch.setattr(growing_file, "HELD", 200)
     end = Stuck()
     own = Journal(end, at_once=False, clock=Clock())
     logger = logger_of(own)

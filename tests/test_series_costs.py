@@ -17,7 +17,7 @@ import pyarrow.json
 import pytest
 
 from notata import Logbook, LogReader
-from notata.run.append_thread import AppendThread
+from notata.growing import AppendThread
 from notata.series import SeriesWriters, reading
 from notata.store import Store
 from tests import series

@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from notata import Logbook, NotataError, StorageError
-from notata.run import growing
+from notata.growing import growing_file
 from notata.store import open_store
 from tests.at_instruction import At
 from tests.backends import Place
@@ -32,7 +32,7 @@ MANY = 10_000
 @pytest.fixture
 def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are stored when there are many, or at a flush, however slow the machine is."""
-    defaults = growing.GrowingFile.__init__.__kwdefaults__
+    defaults = growing_file.GrowingFile.__init__.__kwdefaults__
     assert defaults is not None
     monkeypatch.setitem(defaults, "clock", lambda: 0.0)
 
@@ -57,7 +57,7 @@ def most_memory(log: Logbook, count: int) -> int:
 @pytest.mark.usefixtures("stopped_clock")
 def test_many_rows_need_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk plays the bucket, as a memory file system would hold the file itself."""
-    monkeypatch.setattr(growing, "MANY", 2**18)
+    monkeypatch.setattr(growing_file, "MANY", 2**18)
     log = Logbook("run", FarBackend(open_store(str(tmp_path))), environment=False, heartbeat=0)
     most_memory(log, 10)  # imports
     assert most_memory(log, MANY) < 4e6
@@ -78,7 +78,7 @@ def test_rows_on_a_disk_leave_nothing_in_memory(tmp_path: Path) -> None:
 def test_rows_that_cannot_be_stored_are_bounded_and_the_missing_ones_are_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(growing, "HELD", 20_000)
+    monkeypatch.setattr(growing_file, "HELD", 20_000)
     there = place()
     store = FarBackend(open_store(there.url))
     with Logbook("run", store, environment=False, heartbeat=0) as log:

@@ -29,13 +29,13 @@ from notata.errors import (
     StorageError,
     Terminated,
 )
+from notata.growing import AppendThread
 from notata.manifest import ManifestWriter
 from notata.mirror.places import copy_of, exit_timeout
 from notata.provenance import failures
 from notata.provenance.environment import capture, imported_packages
 from notata.provenance.failures import Caught
 from notata.reader import LogReader
-from notata.run.append_thread import AppendThread
 from notata.run.ending import End, Ending, EndingPlan, FailureFiles, FinalStatus
 from notata.run.journal import Journal, RunLogger, level_of
 from notata.run.lease import Lease

@@ -22,10 +22,10 @@ from notata.errors import (
     RunEndedError,
     RunMissingError,
 )
+from notata.growing import AppendThread
 from notata.manifest import FileRecords, HashingBackend, SharedManifestWriter
 from notata.provenance import failures
 from notata.reader import LogReader
-from notata.run.append_thread import AppendThread
 from notata.run.journal import Journal, RunLogger, level_of
 from notata.run.monitor import SYSTEM, Monitor, interval_of
 from notata.run.recorder import Recorder

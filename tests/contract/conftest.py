@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from notata.run import growing, journal, lease
+from notata.growing import growing_file
+from notata.run import journal, lease
 from notata.store import Store
 from notata.table import index
 from tests.backends import Place
@@ -63,7 +64,7 @@ def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
     The clock of logs and series stands still: lines wait for a flush or the end of the run.
     """
-    for writer in (journal.Journal, growing.GrowingFile):
+    for writer in (journal.Journal, growing_file.GrowingFile):
         defaults = writer.__init__.__kwdefaults__
         assert defaults is not None
         monkeypatch.setitem(defaults, "clock", lambda: 0.0)

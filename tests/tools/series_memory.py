@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from notata import Logbook, LogReader
-from notata.run.append_thread import AppendThread
+from notata.growing import AppendThread
 from notata.series import SeriesWriters
 from notata.store import Store
 from tests import children

@@ -17,8 +17,7 @@ from typing import Final
 
 from notata._base import keys
 from notata.errors import ConfigurationError
-from notata.run.append_thread import THREAD, AppendThread
-from notata.run.growing import Appender, GrowingFile, State
+from notata.growing import THREAD, Appender, AppendThread, GrowingFile, State
 
 __all__ = ["LEVEL", "Journal", "RunLogger", "level_of"]
 

@@ -1,6 +1,6 @@
 """Values over time: rows of numbers that a run adds while it goes on, as JSON lines in ``series/``.
 
-A row passes through these places: `RowEncoder` (``rows.py``) makes it a line, and `notata.run.growing.GrowingFile`
+A row passes through these places: `RowEncoder` (``rows.py``) makes it a line, and `notata.growing.GrowingFile`
 collects and appends lines as it does for log.txt. ``summary.py`` keeps last, smallest and largest value of each column
 for metadata.json. ``parsing.py`` makes lines numpy arrays again, ``reading.py`` those of a file, ``many.py`` those of
 many runs.

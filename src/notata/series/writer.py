@@ -12,8 +12,7 @@ from notata._base import keys, limits
 from notata._base.display import indefinite
 from notata._base.processes import ForkCheck, Lock
 from notata.errors import EncodeError, StorageError
-from notata.run.append_thread import AppendThread
-from notata.run.growing import Appender, GrowingFile
+from notata.growing import Appender, AppendThread, GrowingFile
 from notata.series.rows import INT64, STEP, RowEncoder, invalid_step, step_of
 from notata.series.summary import stored, summary_of
 from notata.store import Store

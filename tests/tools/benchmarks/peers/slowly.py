@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from notata.run.append_thread import AppendThread
-from notata.run.growing import Appender
+from notata.growing import Appender, AppendThread
 from notata.run.journal import Journal
 
 

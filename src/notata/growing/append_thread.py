@@ -21,7 +21,7 @@ THREAD: Final = "notata-append"
 
 
 class Growing(Protocol):
-    """The interface of the files; `notata.run.growing.GrowingFile` implements it."""
+    """The interface of the files; `notata.growing.GrowingFile` implements it."""
 
     def seconds_left(self) -> float | None:
         """Return the seconds until the next append; None if no lines are pending."""

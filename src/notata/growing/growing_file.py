@@ -43,7 +43,7 @@ from notata._base.nesting import is_running
 from notata._base.processes import ForkCheck
 from notata._base.retries import attempts
 from notata.errors import ConflictError, DeadlineError, StorageError
-from notata.run.append_thread import AppendThread
+from notata.growing.append_thread import AppendThread
 
 __all__ = ["Appender", "Chunk", "GrowingFile", "Schedule", "State"]
 
