@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 
 from notata import ConfigurationError, Logbook, NotataError
 from notata.cli import main
-from notata.search import Files, Match, Patterns, Query, grep, grepping, prefetch
+from notata.search import Files, Match, Patterns, Query, grep, grepping
 from notata.search.grepping import searched
-from notata.store import Blob, Entry, Store, open_store
+from notata.store import Blob, Entry, Store, open_store, prefetching
 from notata.store.backends.memory import MemoryBackend
 from tests.backends import Place
 from tests.cli.conftest import Shelf
@@ -183,7 +183,7 @@ def test_any_files_and_options(made: dict[str, bytes], command: list[str]) -> No
 def test_files_in_pieces(made: dict[str, bytes], command: list[str]) -> None:
     whole = {key: data for key, data in made.items() if b"\0" not in data}  # results depend on the pieces
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prefetch, "PART", 4)
+        patch.setattr(prefetching, "PART", 4)
         patch.setattr(grepping, "PIECE", 5)
         compared(whole or {"d": b"a\n"}, command)
 

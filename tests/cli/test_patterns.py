@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from notata import ConfigurationError
-from notata.search import File, prefetch
+from notata.search import File
 from notata.search.patterns import Line, Patterns, with_context
 from notata.search.prefetch import prefetched
-from notata.store import Entry, open_store
+from notata.store import Entry, open_store, prefetching
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_lines_around_those_that_match(
 
 
 def test_the_bytes_in_flight_are_bounded(asked: list[tuple[str, int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefetch, "BYTES_AT_ONCE", 30)
-    monkeypatch.setattr(prefetch, "PART", 20)
+    monkeypatch.setattr(prefetching, "BYTES_AT_ONCE", 30)
+    monkeypatch.setattr(prefetching, "PART", 20)
     sizes = [10] * 40 + [25, 0, 10, 21]
     store = open_store("memory://ahead")
     store.write_many({f"{number:02}": b"x" * size for number, size in enumerate(sizes)})

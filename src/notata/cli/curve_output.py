@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -77,7 +78,7 @@ def printer_for(options: Options, runs: Runs, *, as_json: bool, as_csv: bool) ->
 # -- for programs ------------------------------------------------------------------------------------------
 
 
-class _Points:
+class _Points(ABC):
     """Prints the points of curves that were not printed before.
 
     Args:
@@ -101,8 +102,9 @@ class _Points:
     def tell(self, message: str) -> None:
         output.error_line(message)
 
+    @abstractmethod
     def _print(self, curve: Curve, points: list[tuple[float, float]]) -> None:
-        raise NotImplementedError
+        """Print points of a curve."""
 
     def _new(self, curve: Curve) -> list[tuple[float, float]]:
         """Return new points; all of them if the last one printed has changed, as after a resumption."""

@@ -33,7 +33,7 @@ class Growing(Protocol):
 class AppendThread:
     """Appends the lines of growing files when they are due. Safe to use from many threads and signal handlers.
 
-    The lock of this object is never acquired while that of a file is held: the thread acquires them in the other order.
+    The lock of this object is never held while a file is called: a file calls `wake` while its own lock is held.
 
     Args:
         start: Starts a thread, as `notata._base.threads.start_thread` does.
@@ -76,11 +76,16 @@ class AppendThread:
         """Append lines when they are due, until none are pending."""
         while True:
             with self._lock:
-                left = {file: seconds for file in self._files if (seconds := file.seconds_left()) is not None}
-                self._files = dict.fromkeys(left)
-                if not left:
+                files, self._files = self._files, {}
+            left = {file: seconds for file in files if (seconds := file.seconds_left()) is not None}
+            with self._lock:
+                is_known = self._files.keys() <= left.keys()  # else the bell rang meanwhile for another file
+                self._files |= dict.fromkeys(left)
+                if not self._files:
                     self._bell = None
                     return
+            if not is_known:
+                continue
             file = min(left, key=left.__getitem__)
             if left[file] > 0:
                 bell.wait(left[file])
