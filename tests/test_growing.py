@@ -178,3 +178,30 @@ def write_from_threads(log: GrowingFile, number: int) -> None:
     for thread in threads:
         thread.join()
     log.flush()
+
+
+class Asked:
+    """A file that a thread asks for its time while another thread holds its lock."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.asked = threading.Event()
+
+    def seconds_left(self) -> float | None:
+        self.asked.set()
+        with self.lock:
+            return None
+
+    def try_append(self) -> None: ...
+
+
+def test_a_file_wakes_the_thread_while_the_thread_asks_it() -> None:
+    """A warning about lost rows is a line of the log, which wakes the thread, while the lock of the series is held."""
+    thread, file = AppendThread(), Asked()
+    with file.lock:
+        thread.wake(file)
+        assert file.asked.wait(10)
+        waking = threading.Thread(target=lambda: thread.wake(file), daemon=True)
+        waking.start()
+        waking.join(10)
+        assert not waking.is_alive()
