@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -190,3 +192,34 @@ over.set()
 def test_the_frames_of_all_threads_are_read_without_a_garbage_collection() -> None:
     done = subprocess.run([sys.executable, "-c", COLLECTING], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks whether the main thread sleeps in /proc")
+def test_an_interrupt_ends_a_wait_although_a_package_has_its_own_handler_of_sigint() -> None:
+    """polars installs one that restarts interrupted system calls, so that a wait without timeout goes on."""
+    bell, main = Bell(), threading.main_thread()
+    state = Path(f"/proc/self/task/{main.native_id}/stat")
+
+    def sleeps() -> bool:
+        frame = sys._current_frames()[main.ident or 0]  # noqa: SLF001
+        return frame.f_code is Bell.wait.__code__ and state.read_text().rpartition(")")[2].split()[0] == "S"
+
+    def interrupt() -> None:
+        while not all(sleeps() for _ in range(50)):
+            pass
+        signal.pthread_kill(main.ident or 0, signal.SIGINT)
+        late = not over.wait(5)
+        outcome.set_result(late)
+        bell.ring()
+
+    over, outcome = threading.Event(), Future[bool]()
+    signal.siginterrupt(signal.SIGINT, False)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            start_thread(interrupt, "interrupts")
+            bell.wait()
+            pytest.fail("the bell rang first")
+    finally:
+        signal.siginterrupt(signal.SIGINT, True)
+        over.set()
+    assert not outcome.result()

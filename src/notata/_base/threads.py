@@ -44,9 +44,12 @@ class Bell:
         self._rung.put(None)
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until it rings, or until the timeout in seconds; return whether it rang."""
+        """Wait until it rings, or until the timeout in seconds; return whether it rang.
+
+        An interrupt ends the wait, even after ``import polars``: its handler of SIGINT restarts waits without timeout.
+        """
         try:
-            self._rung.get(timeout=seconds)
+            self._rung.get(timeout=threading.TIMEOUT_MAX if seconds is None else seconds)
         except Empty:
             return False
         return True
