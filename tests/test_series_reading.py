@@ -20,7 +20,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notata import DamagedFileWarning, Logbook, LogReader, TooLargeError, UnknownNameError
+from notata import (
+    ConfigurationError,
+    DamagedFileWarning,
+    EncodeError,
+    ExperimentReader,
+    Logbook,
+    LogReader,
+    TooLargeError,
+    UnknownNameError,
+)
 from notata._base import limits
 from notata.testing import FaultyBackend
 from tests.backends import Place
@@ -225,10 +234,53 @@ def test_other_forms(place: Place) -> None:
 def test_a_missing_series_names_those_that_exist(run: Place) -> None:
     with pytest.raises(UnknownNameError, match="scalars"):
         reader(run).series("residual")
-    with pytest.raises(UnknownNameError):
+    with pytest.raises(UnknownNameError, match="no series 'scalars' of the worker with rank '3' in run 'run'"):
         reader(run).series(rank=3)
-    with pytest.raises(UnknownNameError):
+    with pytest.raises(UnknownNameError, match="scalars"):
         reader(run).series("residual", workers=True)
+
+
+def test_a_series_that_only_workers_have(place: Place) -> None:
+    with place.logbook() as log, log.worker(1) as worker:
+        worker.scalars(loss=0.5)
+    with pytest.raises(UnknownNameError, match=r"only workers have it\. Pass workers=True, or rank= with one of '1'$"):
+        reader(place).series()
+    with pytest.raises(UnknownNameError, match=r"of the worker with rank '7' .*; the ranks that have it: '1'$"):
+        reader(place).series(rank=7)
+    with pytest.raises(UnknownNameError, match=r"there is no 'residual' in run .*; there is scalars$"):
+        reader(place).series("residual", workers=True)
+    with pytest.raises(
+        UnknownNameError, match=r"only workers have it\. Pass workers=True \(in the terminal, --workers"
+    ):
+        ExperimentReader(place.url).series("scalars")
+    assert reader(place).series(workers=True)["loss"].tolist() == [0.5]
+
+
+def test_an_unknown_column_lists_those_that_exist(run: Place) -> None:
+    data = reader(run).series()
+    with pytest.raises(KeyError, match="the series 'scalars' has no column 'b'; its columns: 'a'") as caught:
+        data["b"]
+    assert isinstance(caught.value, UnknownNameError)
+    for name in ("step", "time", "attempt"):
+        with pytest.raises(KeyError, match=rf"'{name}' is an attribute .*: use data\.{name}$"):
+            data[name]
+    with pytest.raises(KeyError, match="no column 'b'"):
+        data.given("b")
+    assert ("a" in data, "step" in data, data.get("b")) == (True, False, None)
+
+
+@parsers
+def test_a_column_of_many_types_is_no_column_of_a_table(run: Place, parser: str) -> None:
+    run.put(KEY, GOOD + b'{"step": 1, "time": 1.0, "a": "x"}\n{"step": 2, "time": 1.0}\n')
+    with read_with(parser):
+        data = reader(run).series()
+    with pytest.raises(EncodeError, match="the column 'a' has numbers and texts") as caught:
+        data.to_arrow()
+    assert caught.value.where == "a"
+    run.put(KEY, b'{"step": 0, "time": 1.5, "a": 1%s}\n{"step": 1, "time": 1.5, "a": [1]}\n' % (b"0" * 30))
+    with read_with(parser):
+        data = reader(run).series()
+    assert data.to_arrow()["a"].to_pylist() == [1e30, None]
 
 
 # -- a part of the file --------------------------------------------------------------------------------------
@@ -247,7 +299,6 @@ def test_only_what_was_added_is_read(place: Place, parser: str) -> None:
         log.scalars(a=3)
         added = reader(place).series(start=found.end)
     assert (added["a"].tolist(), added.step.tolist(), added.end) == ([3], [2], len(place.bytes(KEY)))
-    assert reader(place).series(start=10**9).rows == 0
 
 
 @parsers
@@ -262,6 +313,38 @@ def test_an_incomplete_last_line_is_left_for_later(run: Place, parser: str) -> N
     run.put(KEY, whole + second)
     with read_with(parser):
         assert reader(run).series(start=len(whole)).step.tolist() == [1]
+
+
+@pytest.mark.parametrize("start", [-1, "x", None, 1.0, True, math.nan])
+def test_an_invalid_start_is_refused(run: Place, start: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"invalid start .*: pass 0, or `end` of an earlier read"):
+        reader(run).series(start=start)
+    with pytest.raises(ConfigurationError, match="invalid start"):
+        next(iter(reader(run).follow(start=start)))
+
+
+def test_a_start_at_which_no_row_ends_is_refused(run: Place) -> None:
+    """As after the run was overwritten: the rows of another file would be skipped."""
+    end: Any = np.int64(reader(run).series().end)
+    assert reader(run).series(start=end).rows == 0
+    for start, problem in (
+        (end - 3, "no row ends there"),
+        (end + 1, f"the file has only {end} bytes"),
+        (10**9, "only"),
+    ):
+        with pytest.raises(ConfigurationError, match=problem) as caught:
+            reader(run).series(start=start)
+        assert caught.value.key == "series/scalars.jsonl"
+        assert "read it again with start=0" in str(caught.value)
+        with pytest.raises(ConfigurationError, match=problem):
+            next(iter(reader(run).follow(start=start)))
+
+
+def test_workers_read_no_part(run: Place) -> None:
+    both: list[dict[str, Any]] = [{"start": 5}, {"rank": 0}, {"rank": 0, "start": 5}]
+    for options in both:
+        with pytest.raises(ConfigurationError, match="workers=True reads all rows of all workers"):
+            reader(run).series(workers=True, **options)
 
 
 def test_a_file_of_many_requests(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,10 +447,7 @@ ODD_ROWS: dict[str, tuple[bytes, dict[str, Any]]] = {
     "a carriage return": (b'{"step": 1, "time": 1.0, "a": 1}\r\n', {"a": 1}),
     "blank lines": (b'\n\n  \n{"step": 1, "time": 1.0, "a": 1}\n\n', {"a": 1}),
     "another order": (b'{"a": 1, "time": 1.0, "step": 1}\n', {"a": 1}),
-    "names that readers add": (
-        b'{"step": 1, "time": 1.0, "rank": 5, "run_id": "forged"}\n',
-        {"rank": 5, "run_id": "forged"},
-    ),
+    "names that readers add": (b'{"step": 1, "time": 1.0, "rank": 5, "run_id": "forged", "a": 1}\n', {"a": 1}),
 }
 """Rows that notata never writes, and their values."""
 
@@ -384,6 +464,7 @@ def test_an_odd_row_is_read_as_far_as_it_can_be(run: Place, parser: str, name: s
         values = {name: column.tolist()[at] for name, column in series.items()}
         assert same({name: value for name, value in values.items() if name in found}, found)
         assert series.rows == data.count(b'"step"') - data.count(b'{"step": "NaN"')
+        assert not {"rank", "run_id"} & series.keys()
         series.summary()
         assert len(series.to_pandas()) == series.to_arrow().num_rows == series.rows
 
@@ -538,6 +619,61 @@ def test_follow_of_a_run_that_has_ended_ends(run: Place) -> None:
     assert [*reader(run).follow(start=len(run.bytes(KEY)))] == []
     assert [*reader(run).follow("missing")] == []
     assert [*reader(run).follow(rank=3)] == []
+
+
+def test_follow_reads_another_file_from_its_beginning(place: Place) -> None:
+    """The new file is shorter, longer, or has a row that ends at the same place."""
+    log = place.logbook()
+    log.scalars(step=10, a=10)
+    log.scalars(step=11, a=11)
+    wanted = [[10, 11], [20], [30, 31, 32, 33], [40, 41], [50, 51, 52]]
+    found: list[list[int]] = []
+    for data in reader(place).follow(interval=0):
+        found.append(data["a"].tolist())
+        if len(found) == len(wanted):
+            log.mark_complete()
+            continue
+        log = place.logbook(overwrite=True)
+        texts = {2: {"longer": "x" * 7}}.get(len(found), {})
+        steps = wanted[len(found)]
+        lines = [{"step": step, "time": 1764323213.125, "a": step, **texts} for step in steps]
+        place.put(KEY, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    assert found == wanted
+
+
+def test_follow_notices_another_file_before_the_metadata_changes(run: Place) -> None:
+    end = len(run.bytes(KEY))
+    metadata = json.loads(run.bytes("log_run/metadata.json"))
+    run.put("log_run/metadata.json", json.dumps(metadata | {"status": "replacing"}).encode())
+    found = []
+    for data in reader(run).follow(interval=0):
+        found.append(data["a"].tolist())
+        if len(found) == 1:
+            run.put(KEY, GOOD.replace(b"1.5", b"1.%s" % (b"5" * end)))
+        else:
+            run.put("log_run/metadata.json", json.dumps({**metadata, "start_time": "later"}).encode())
+    assert found == [[1], [1]]
+
+
+def test_follow_goes_on_while_the_run_is_being_replaced(run: Place) -> None:
+    metadata = json.loads(run.bytes("log_run/metadata.json"))
+    run.put("log_run/metadata.json", json.dumps({**metadata, "status": "replacing"}).encode())
+    found = []
+    for data in reader(run).follow(interval=0):
+        found += data["a"].tolist()
+        if len(found) == 1:
+            run.put(KEY, run.bytes(KEY) * 2)
+        run.put(
+            "log_run/metadata.json",
+            json.dumps(metadata | {"status": "replacing" if len(found) < 2 else "failed"}).encode(),
+        )
+    assert found == [1, 1]
+
+
+@pytest.mark.parametrize("interval", [-1, math.nan, math.inf, "x", None, True])
+def test_an_invalid_interval_is_refused(run: Place, interval: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"invalid interval .*: pass a number of seconds"):
+        reader(run).follow(interval=interval)
 
 
 def test_pandas_reads_what_the_reader_reads(place: Place) -> None:

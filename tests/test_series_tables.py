@@ -15,7 +15,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from notata import Experiment, ExperimentReader, Logbook, search
+from notata import EncodeError, Experiment, ExperimentReader, Logbook, TooLargeError, search
+from notata._base import limits
 from tests.backends import Place
 from tests.command import notata, terminal
 from tests.series import rows
@@ -173,6 +174,66 @@ def test_only_small_files_of_a_running_run_are_read(place: Place) -> None:
     place.put("log_a/series/small.jsonl", b'broken\n{"step": 0, "time": 1.0, "v": 2.0}\n{"step": 1, "ti')
     (found,) = search.table(place.url, columns=["small.v"])
     assert found == {"small.v": 2.0}
+
+
+def test_a_forged_file_of_billions_of_values_is_skipped(place: Place) -> None:
+    """Many names, followed by many rows: each name would be a column of all rows."""
+    names = ", ".join(f'"{number:x}": 1' for number in range(20_000))
+    forged = f'{{"step": 0, "time": 1, {names}}}\n'.encode() + b'{"step": 1, "time": 1}\n' * 10_000
+    assert len(forged) < 2**20
+    row = json.dumps({"step": 0, "time": 1.0, "v": 1.0}).encode() + b"\n"
+    for name in "ab":
+        place.put(f"log_{name}/metadata.json", json.dumps({"run_id": name, "status": "initialized"}).encode())
+        place.put(f"log_{name}/series/good.jsonl", row)
+        place.put(f"log_{name}/artifacts/metrics.json", b'{"m": 1}')
+    place.put("log_a/series/forged.jsonl", forged)
+    first, second = search.table(place.url, columns=["metrics.*", "metrics_error"])
+    values = {"good.v": 1.0, "good.v.min": 1.0, "good.v.max": 1.0, "m": 1}
+    assert {name: first[name] for name in values} == {name: second[name] for name in values} == values
+    error = "series/forged.jsonl: it has more than 2,000,000 values, which is too much for a table"
+    assert (first["metrics_error"], second.get("metrics_error", "")) == (error, "")
+
+
+def test_names_that_readers_add_are_no_columns(place: Place) -> None:
+    for name in "ab":
+        with place.logbook(name) as log, log.worker(1) as worker:
+            log.scalars(loss=1.0, name="mine", run="other")
+            worker.scalars(loss=2.0)
+    forged = b'{"step": 0, "time": 1.0, "run_id": "a", "rank": "", "loss": -99.0}\n'
+    place.put("log_b/workers/1/series/scalars.jsonl", forged)
+    frame = ExperimentReader(place.url).series("scalars", workers=True).to_pandas()
+    assert frame[["run_id", "rank", "loss"]].values.tolist() == [
+        ["a", "", 1.0],
+        ["a", "1", 2.0],
+        ["b", "", 1.0],
+        ["b", "1", -99.0],
+    ]
+
+
+def test_a_column_of_other_types_in_each_run(place: Place) -> None:
+    for name, value in {"a": "x", "b": "y", "c": 1, "d": True}.items():
+        with place.logbook(name) as log:
+            log.scalars(phase=value, loss=1.0)
+    found = ExperimentReader(place.url).series("scalars")
+    wanted = "the column 'phase' has texts and numbers and booleans, .* texts in 'log_a', numbers in 'log_c', booleans"
+    with pytest.raises(EncodeError, match=wanted):
+        found.to_arrow()
+    assert found.to_pandas()["phase"].tolist() == ["x", "y", 1, True]
+    assert ExperimentReader(place.url).series("scalars", columns="loss").to_arrow()["loss"].to_pylist() == [1.0] * 4
+
+
+def test_all_files_together_have_a_limit(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SERIES_VALUES", 30)
+    for name in "abc":
+        with place.logbook(name) as log:
+            for value in range(6):
+                log.scalars({f"{name}1": value, f"{name}2": value})
+    errors: list[Exception] = []
+    found = search.series(place.url, failed=errors.append)
+    assert ([run for run, _ in found], len(errors)) == (["a", "b"], 1)
+    assert "log_c/series/scalars.jsonl they have more than 30 values" in str(errors[0])
+    with pytest.raises(TooLargeError, match="12 rows of 4 columns are more than 30 values"):
+        found.to_pandas()
 
 
 def test_metrics_and_parameters_of_the_same_name_win(place: Place) -> None:

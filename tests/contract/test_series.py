@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from notata import Logbook, LogReader
+from notata import ConfigurationError, Logbook, LogReader
 from tests import receipts
 from tests.backends import Place
 from tests.contract.test_races import die
@@ -195,6 +195,18 @@ def test_rows_are_read_in_one_request_and_only_new_ones_on_demand(bucket: Place)
     with counted() as sent:
         assert there.series(start=more.end).rows == 0
     assert len(sent) == 1, sent
+
+
+def test_a_start_of_another_file_is_refused(place: Place) -> None:
+    with place.logbook() as log:
+        log.scalars(step=5, loss=1.0)
+        log.scalars(step=6, loss=2.0)
+    end = reader(place).series().end
+    with place.logbook(overwrite=True) as log:
+        log.scalars(step=7, loss=3.0)
+    for start in (end, end - 1, 10**9):
+        with pytest.raises(ConfigurationError, match=f"from byte {start:,} on: .* read it again with start=0"):
+            reader(place).series(start=start)
 
 
 @pytest.mark.usefixtures("stopped_clock")

@@ -50,6 +50,7 @@ __all__ = ["LogReader", "existing_names"]
 
 _SHOWN: Final = 20  # names that an error message lists
 _TAIL: Final = 64 * 2**10  # bytes at the end of a bundle that usually contain its table of contents
+_BEGAN: Final = "start_time"  # field of metadata.json that only another run changes
 _RAISE: Final = object()
 
 
@@ -192,6 +193,8 @@ class LogReader(Reader):
                 attempts are left out from the first step of a later attempt on.
 
         Raises:
+            ConfigurationError: `start` is invalid, or no row ends there, for example because the run was overwritten
+                since the earlier read. Or `workers` is combined with `rank` or `start`.
             UnknownNameError: There is no such series; the message names those that exist.
             StorageError: The file cannot be read.
 
@@ -208,12 +211,17 @@ class LogReader(Reader):
         from notata.series.reading import read_series  # imports numpy
 
         if workers:
+            if rank is not None or start != 0:
+                raise ConfigurationError(
+                    "workers=True reads all rows of all workers: pass rank= without workers=True for those of one "
+                    "worker, and start= only for the series of the owner or of one worker"
+                )
             return self._series_of_all(name, repeated)
         own = None if rank is None else keys.worker(rank)
         try:
             return read_series(self._store, keys.series_file(name, own), name, start=start, repeated=repeated)
         except MissingError as error:
-            raise self._unknown(name, lambda: self._series_names(own)) from error
+            raise self._unknown_series(name, own) from error
 
     @property
     def series_names(self) -> list[str]:
@@ -234,34 +242,63 @@ class LogReader(Reader):
         """Return the rows of the owner and of all workers, with the column `rank`."""
         from notata.series.reading import joined, read_series
 
-        found = {keys.series_file(name): ""}
-        for entry in self._store.list(keys.WORKERS, skipped=self._warn_skipped):
-            rank, own_name = keys.series_name(entry.key) or (None, "")
-            if rank is not None and own_name == name:
-                found[entry.key] = rank
+        found = {keys.series_file(name): ""} | {key: rank for key, rank, of in self._worker_series() if of == name}
         parts = [
             read_series(self._store, key, name, repeated=repeated, missing_ok=True).with_column("rank", rank)
             for key, rank in found.items()
         ]
         if not any(part.rows for part in parts):
-            raise self._unknown(name, lambda: self._series_names(None))
+            raise self._unknown(name, lambda: sorted({*self._series_names(None), *self._names_of_workers()}))
         return joined(parts)
+
+    def _worker_series(self) -> Iterator[tuple[str, str, str]]:
+        """Yield key, rank and name of each series of a worker."""
+        for entry in self._store.list(keys.WORKERS, skipped=self._warn_skipped):
+            rank, name = keys.series_name(entry.key) or (None, "")
+            if rank is not None:
+                yield entry.key, rank, name
+
+    def _names_of_workers(self) -> set[str]:
+        return {name for _, _, name in self._worker_series()}
+
+    def _unknown_series(self, name: str, rank: str | None) -> UnknownNameError:
+        """Return the error for a series that the owner, or the worker with this rank, does not have."""
+        try:
+            ranks = sorted({repr(other) for _, other, of in self._worker_series() if of == name})
+        except NotataError:
+            ranks = []
+        where = f"in run {self.run_id!r} at {self.url}"
+        if rank is not None:
+            hint = f"; the ranks that have it: {display.listed(ranks, _SHOWN)}" if ranks else ""
+            existing = hint or existing_names(name, lambda: self._series_names(rank))
+            message = f"there is no series {name!r} of the worker with rank {rank!r} {where}{existing}"
+        elif ranks:
+            message = (
+                f"there is no series {name!r} of the owner {where}; only workers have it. Pass workers=True, or rank= "
+                f"with one of {display.listed(ranks, _SHOWN)}"
+            )
+        else:
+            return self._unknown(name, lambda: self._series_names(None))
+        return UnknownNameError(message, url=self.url, key=name)
 
     def follow(
         self, name: str = SCALARS, *, rank: int | str | None = None, start: int = 0, interval: float = 1.0
     ) -> Iterator[SeriesData]:
         """Yield the rows of a series as they come, until the run has ended.
 
+        If another run overwrites this one meanwhile, the rows of the new run follow, from its first row on.
+
         Args:
             name: The name of the series, which may not exist yet.
             rank: The rank of a worker, for its series.
-            start: The first byte to read.
+            start: The first byte to read, as for `series`.
             interval: Seconds between two requests.
 
         Yields:
             The rows that were added since the last request, those of repeated steps included.
 
         Raises:
+            ConfigurationError: `interval` or `start` is invalid, or no row of the file ends at `start`.
             StorageError: The file cannot be read.
 
         >>> with Logbook("followed", "memory://outputs") as run:
@@ -269,17 +306,36 @@ class LogReader(Reader):
         >>> [data["loss"].tolist() for data in run.reader.follow()]
         [[0.5]]
         """
+        if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 <= interval < float("inf"):
+            raise ConfigurationError(f"invalid interval {interval!r}: pass a number of seconds")
+        return self._followed(
+            keys.series_file(name, None if rank is None else keys.worker(rank)), name, start, interval
+        )
+
+    def _followed(self, key: str, name: str, start: int, interval: float) -> Iterator[SeriesData]:
         from notata.series.reading import read_series
 
-        key = keys.series_file(name, None if rank is None else keys.worker(rank))
+        began: object = None
+        checked = is_other = False
         pause = Event()
         while True:
-            has_ended = self.state.status != "running"
-            data = read_series(self._store, key, name, start=start, repeated=True, missing_ok=True)
+            fields, state = read_state(self._store)
+            if began not in (None, fields.get(_BEGAN)):  # another run
+                start = start if is_other else 0
+                is_other = False
+            began = fields.get(_BEGAN)
+            try:
+                data = read_series(self._store, key, name, start=start, repeated=True, missing_ok=True)
+            except ConfigurationError:
+                if not checked:
+                    raise
+                start, is_other = 0, True  # its file; a copy changes metadata.json last
+                continue
+            checked = True
             start = data.end
             if data.rows:
                 yield data
-            if has_ended:
+            if state.status not in ("running", "replacing"):
                 return
             pause.wait(interval)
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from notata._base import display, keys, limits
 from notata._base.terminal import quoted
-from notata.errors import MissingError, NotataError, TooLargeError, UnknownNameError
-from notata.series.reading import PIECE, SeriesData, joined, read_series
+from notata.errors import EncodeError, MissingError, NotataError, TooLargeError, UnknownNameError
+from notata.series.parsing import Array
+from notata.series.reading import PIECE, SeriesData, joined, kinds_of, read_series
 from notata.store import Entry, Store
 from notata.store.prefetching import in_order
 
@@ -68,7 +69,7 @@ def series_files(
 
 
 def unknown_series(name: str, url: str, entries: Iterable[Iterable[str]]) -> UnknownNameError:
-    """Return the error for a series that none of the runs has; the message names those that exist.
+    """Return the error for a series that none of the runs has, or only workers; the message names those that exist.
 
     Args:
         name: The name of the series.
@@ -76,6 +77,9 @@ def unknown_series(name: str, url: str, entries: Iterable[Iterable[str]]) -> Unk
         entries: The keys of the files of each run.
     """
     found = {known for run in entries for key in run if (known := keys.series_name(key)) is not None}
+    if any(series == name for _, series in found):
+        message = f"no run at {url} has a series {quoted(name)} of its owner; only workers have it. Pass workers=True "
+        return UnknownNameError(f"{message}(in the terminal, --workers)", url=url, key=name)
     there = display.listed(sorted({quoted(series) for _, series in found}), 20)
     message = f"no run at {url} has a series {quoted(name)}; they have {there or 'none'}"
     return UnknownNameError(message, url=url, key=name)
@@ -88,6 +92,7 @@ def read_each(
     columns: Collection[str] | None = None,
     repeated: bool = False,
     failed: Failed | None = None,
+    held: Callable[[], int] = int,
 ) -> Generator[tuple[SeriesFile, SeriesData], None, None]:
     """Yield the rows of each file, in order, while the next files are being read. At most 32 MiB are prefetched.
 
@@ -98,6 +103,8 @@ def read_each(
         repeated: Include rows of earlier attempts that a later attempt repeated.
         failed: Called with the error of each file that cannot be read; by default, it is raised. A file that was
             removed is skipped.
+        held: Returns how many values of the files before are still in use. Together with those of the next file they
+            are at most `limits.SERIES_VALUES`.
     """
     wanted = (
         (file, file.size if file.size >= 0 else PIECE, partial(file.store.start_fetch, file.key, 0, PIECE))
@@ -107,7 +114,9 @@ def read_each(
         for file, future in coming:
             try:
                 first = None if future is None else future.result()
-                data = read_series(file.store, file.key, name, columns=columns, repeated=repeated, first=first)
+                data = read_series(
+                    file.store, file.key, name, columns=columns, repeated=repeated, first=first, before=held()
+                )
             except MissingError:
                 continue
             except NotataError as error:
@@ -175,6 +184,7 @@ class RunSeries:
 
         Raises:
             PackageMissingError: pandas is not installed.
+            TooLargeError: The frame would have more than `limits.SERIES_VALUES` values, gaps included.
         """
         rows, first = self._labelled()
         frame = rows.to_pandas()
@@ -184,14 +194,41 @@ class RunSeries:
         """Return one long `pyarrow.Table` with the columns of `to_pandas`; gaps are null.
 
         Raises:
+            EncodeError: A column has values of several types, such as texts in one run and numbers in another.
             PackageMissingError: pyarrow is not installed.
+            TooLargeError: The table would have more than `limits.SERIES_VALUES` values, gaps included.
         """
         rows, first = self._labelled()
-        table = rows.to_arrow()
+        try:
+            table = rows.to_arrow()
+        except EncodeError as error:
+            examples: dict[str, str] = {}
+            for file, values in self._with(error.where):
+                for kind in kinds_of(values):
+                    examples.setdefault(kind, f"{kind} in {quoted(file.run)}")
+            where = ", ".join(examples.values())
+            raise EncodeError(f"{error}. There are {where}", where=error.where, key=self.name) from error
         return table.select([*first, *(name for name in table.column_names if name not in first)])
 
+    def _with(self, column: str) -> Iterator[tuple[SeriesFile, Array]]:
+        """Yield the files that have a column, and the column."""
+        for file, data in zip(self.files, self.data, strict=True):
+            if column in data:
+                yield file, data[column]
+
     def _labelled(self) -> tuple[SeriesData, list[str]]:
-        """Return the rows of all runs with columns that name the run, and the names of these columns."""
+        """Return the rows of all runs with columns that name the run, and the names of these columns.
+
+        Raises:
+            TooLargeError: They have too many values, as each run has other columns.
+        """
+        columns = len({name for data in self.data for name in data})
+        if self.rows * columns > limits.SERIES_VALUES:
+            raise TooLargeError(
+                f"cannot join the series {quoted(self.name)} of these runs: {self.rows:,} rows of {columns:,} columns "
+                f"are more than {limits.SERIES_VALUES:,} values. Name columns or fewer runs",
+                key=self.name,
+            )
         ids = {file.store.url: file.run_id for file in self.files}
         repeats = len({*ids.values()}) < len(ids)
         label = "run" if any("name" in data for data in self.data) else "name"
@@ -216,21 +253,16 @@ def gathered(
     """Return the rows of all files; the arguments are those of `read_each`.
 
     Raises:
-        TooLargeError: The files have more than `limits.SERIES_VALUES` values.
+        TooLargeError: The files have more than `limits.SERIES_VALUES` values. With `failed`, it is called with this
+            error for each file that exceeds the limit.
     """
     read: list[tuple[SeriesFile, SeriesData]] = []
     values = 0
-    with closing(read_each(files, name, columns=columns, repeated=repeated, failed=failed)) as coming:
+    each = read_each(files, name, columns=columns, repeated=repeated, failed=failed, held=lambda: values)
+    with closing(each) as coming:
         for file, data in coming:
             read.append((file, data))
             values += data.rows * max(1, len(data))
-            if values > limits.SERIES_VALUES:
-                raise TooLargeError(
-                    f"cannot read the series {quoted(name)} of these runs at once: it has more than "
-                    f"{limits.SERIES_VALUES:,} values. Name columns or fewer runs, or read the files with pyarrow, "
-                    "polars or DuckDB",
-                    key=name,
-                )
     return RunSeries(name, read)
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from notata._base import limits
 from notata.formats import without_surrogates
-from notata.series.rows import INT64, NONFINITE, STEP, TIME, TRY, as_float
+from notata.series.rows import INT64, NONFINITE, RESERVED, STEP, TIME, TRY, as_float
 
 __all__ = ["Array", "BlockParser", "Table", "is_chosen", "stacked"]
 
@@ -26,7 +26,6 @@ _BLOCK: Final = 64 * 2**10  # bytes that are parsed at once, so that a forged bl
 _PART: Final = 2**20  # bytes of a piece that a thread parses
 _INFLATION: Final = 4  # bytes in memory for each byte of a large block, if it is not forged: a value takes 8 of both
 _NUMBERS: Final = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
-_FIELDS: Final = (STEP, TIME, TRY, NONFINITE)
 _NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"{}[]")
 _BRACKETS: Final = 500  # brackets in a block, other than those of rows
 
@@ -162,7 +161,7 @@ def _parsed_by_arrow(data: bytes, arrow: tuple[Any, Any], schema: Any = None) ->
         return None
     columns: dict[str, Array] = {}
     for name in names:
-        if name in _FIELDS:
+        if name in RESERVED:  # a forged file may have columns that readers add
             continue
         if found[name].type not in (pa.int64(), pa.float64(), pa.string(), pa.bool_(), pa.null()):
             return None  # such as a text that looks like a time, which pyarrow converts
@@ -237,7 +236,7 @@ def _parsed(data: bytes) -> tuple[Table, int]:
     rows, invalid = _rows(data)
     names = dict.fromkeys(chain.from_iterable(rows))
     columns = {
-        without_surrogates(name): _column([row.get(name) for row in rows]) for name in names if name not in _FIELDS
+        without_surrogates(name): _column([row.get(name) for row in rows]) for name in names if name not in RESERVED
     }
     step = np.array([row[STEP] for row in rows], np.int64)
     time = np.array([as_float(row[TIME]) for row in rows], np.float64)

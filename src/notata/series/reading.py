@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from notata._base import limits
+from notata._base import display, limits
 from notata._base.packages import needed
+from notata._base.terminal import quoted
 from notata._base.warn import warn
-from notata.errors import DamagedFileWarning, MissingError, TooLargeError
+from notata.errors import (
+    ConfigurationError,
+    DamagedFileWarning,
+    EncodeError,
+    MissingError,
+    TooLargeError,
+    UnknownNameError,
+)
 from notata.series.parsing import Array, BlockParser, Table, is_chosen, stacked
-from notata.series.rows import STEP, TIME
+from notata.series.rows import STEP, TIME, as_float
 from notata.series.summary import Column, summary_of
 
 if TYPE_CHECKING:
@@ -23,10 +31,14 @@ if TYPE_CHECKING:
 
     from notata.store import Blob, Store
 
-__all__ = ["PIECE", "SeriesData", "is_chosen", "joined", "read_series", "summary_of_file"]
+__all__ = ["PIECE", "SeriesData", "is_chosen", "joined", "kinds_of", "read_series", "summary_of_file"]
 
 PIECE: Final = 8 * 2**20
 """Bytes of one request."""
+
+_SUMMARIZED: Final = 2_000_000  # rows times columns of a small file that is read for its summary
+_SHOWN: Final = 20  # names that an error message lists
+_ATTRIBUTES: Final = (STEP, TIME, "attempt")
 
 
 class SeriesData(Mapping[str, Array]):
@@ -76,7 +88,26 @@ class SeriesData(Mapping[str, Array]):
         return len(self._table.step)
 
     def __getitem__(self, name: str) -> Array:
-        return self._table.columns[name]
+        """Return a column.
+
+        Raises:
+            UnknownNameError: There is no such column; the message lists those that exist. It is a `KeyError`.
+        """
+        found = self._table.columns.get(name)
+        if found is None:
+            raise self._unknown(name)
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._table.columns
+
+    def _unknown(self, name: object) -> UnknownNameError:
+        if name in _ATTRIBUTES:
+            problem = f"{name!r} is an attribute of a series and no column of it: use data.{name}"
+        else:
+            there = display.listed(map(quoted, self), _SHOWN) or "none"
+            problem = f"the series {quoted(self.name)} has no column {name!r:.100}; its columns: {there}"
+        return UnknownNameError(problem, key=self.name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._table.columns)
@@ -109,9 +140,13 @@ class SeriesData(Mapping[str, Array]):
         return SeriesData(self.name, self._table.where(chosen), self.end)
 
     def with_column(self, name: str, value: str) -> SeriesData:
-        """Return the rows with another column before the others, which has this text in each row."""
-        column = np.full(self.rows, value, object)
-        return SeriesData(self.name, replace(self._table, columns={name: column, **self._table.columns}), self.end)
+        """Return the rows with another column before the others, which has this text in each row.
+
+        It replaces a column of this name.
+        """
+        others = {known: column for known, column in self._table.columns.items() if known != name}
+        columns = {name: np.full(self.rows, value, object), **others}
+        return SeriesData(self.name, replace(self._table, columns=columns), self.end)
 
     def continued_at(self, step: int, attempt: int) -> SeriesData:
         """Return the rows that still belong to the curve when an attempt continues it at a step."""
@@ -163,6 +198,7 @@ class SeriesData(Mapping[str, Array]):
         """Return a `pyarrow.Table` with the columns `step`, `time` and those of the series; gaps are null.
 
         Raises:
+            EncodeError: A column has values of several types, such as texts and numbers.
             PackageMissingError: pyarrow is not installed.
 
         >>> log.series("flow").add(step=0, u=1.5)
@@ -172,8 +208,26 @@ class SeriesData(Mapping[str, Array]):
         with needed("a pyarrow.Table needs pyarrow", "pyarrow", "pyarrow"):
             import pyarrow as pa
 
-        columns = {name: pa.array(values, mask=~self.given(name)) for name, values in self.items()}
+        columns = {name: pa.array(self._of_one_type(name), mask=~self.given(name)) for name in self}
         return pa.table({STEP: self.step, TIME: self.time, **columns})
+
+    def _of_one_type(self, name: str) -> Array:
+        """Return a column whose values have one type.
+
+        Raises:
+            EncodeError: They have several.
+        """
+        values = self[name]
+        kinds = kinds_of(values)
+        if len(kinds) > 1:
+            raise EncodeError(
+                f"cannot make a pyarrow.Table: the column {quoted(name)} has {' and '.join(kinds)}, and a column of a "
+                "table has one type. Use to_pandas(), or read the other columns only",
+                where=name,
+            )
+        if values.dtype.kind == "O" and kinds == ["numbers"]:
+            return np.array([np.nan if value is None else as_float(value) for value in values.tolist()], np.float64)
+        return values
 
 
 def read_series(
@@ -186,6 +240,7 @@ def read_series(
     missing_ok: bool = False,
     columns: Collection[str] | None = None,
     first: Blob | None = None,
+    before: int = 0,
 ) -> SeriesData:
     """Read the rows of one file.
 
@@ -197,18 +252,23 @@ def read_series(
         repeated: Include rows of earlier attempts that a later attempt repeated.
         missing_ok: Return no rows if there is no file.
         columns: Keep only columns that match one of these patterns; by default all.
-        first: The first bytes from `start` on, if they are read already: at most `PIECE`.
+        first: The first bytes from `start` on, if they are read already: at most `PIECE`. Then `start` is not checked.
+        before: The number of values of other files that are kept.
 
     Raises:
+        ConfigurationError: `start` is invalid, or no row of the file ends there.
         MissingError: There is no file.
         StorageError: The file cannot be read.
-        TooLargeError: The file is larger than `limits.SERIES`.
+        TooLargeError: The file is larger than `limits.SERIES`, or has too many values together with those of `before`.
 
     Warns:
         DamagedFileWarning: Lines are no rows.
 
     Cost: one request for each 8 MiB.
     """
+    if isinstance(start, bool) or not isinstance(start, int | np.integer) or start < 0:
+        raise ConfigurationError(f"invalid start {start!r}: pass 0, or `end` of an earlier read")
+    start = int(start)
     tables: list[Table] = []
     parser = BlockParser()
     names: set[str] = set()
@@ -222,7 +282,7 @@ def read_series(
                 tables.append(table)
                 rows += len(table.step)
                 names |= table.columns.keys()
-                _check_count(store, key, rows, len(names))
+                _check_count(store, key, name, rows, len(names), before)
     if invalid:
         lines = "1 line that is no row; it was" if invalid == 1 else f"{invalid:,} lines that are no rows; they were"
         warn(f"{store.url}/{key} has {lines} skipped", DamagedFileWarning)
@@ -231,30 +291,55 @@ def read_series(
 
 
 def summary_of_file(data: bytes) -> dict[str, Any]:
-    """Return the summary of a series from the bytes of its file, as `SeriesData.summary` does."""
-    whole = data[: data.rfind(b"\n") + 1]
-    tables = [table for table, _ in BlockParser().parsed(whole) if len(table.step)]
-    return SeriesData("", stacked(tables)).without_repeated().summary()
+    """Return the summary of a series from the bytes of its file, as `SeriesData.summary` does.
+
+    Raises:
+        TooLargeError: It has more than 2 million values, rows times columns; a forged file of 1 MiB may have billions.
+    """
+    tables: list[Table] = []
+    names: set[str] = set()
+    rows = 0
+    for table, _ in BlockParser().parsed(data[: data.rfind(b"\n") + 1]):
+        tables.append(table)
+        rows += len(table.step)
+        names |= table.columns.keys()
+        if rows * len(names) > _SUMMARIZED:
+            raise TooLargeError(f"it has more than {_SUMMARIZED:,} values, which is too much for a table")
+    return SeriesData("", stacked([table for table in tables if len(table.step)])).without_repeated().summary()
 
 
-def _check_count(store: Store, key: str, rows: int, columns: int) -> None:
-    """Raise an error if a series has too many columns, or rows times columns.
+def kinds_of(values: Array) -> list[str]:
+    """Return the types of the values of a column in words, each once.
+
+    >>> kinds_of(np.array(["warm-up", None, 3], object))
+    ['texts', 'numbers']
+    """
+    if values.dtype.kind != "O":
+        return ["booleans"] if values.dtype.kind == "b" else ["numbers"]
+    words = {str: "texts", bool: "booleans", int: "numbers", float: "numbers"}
+    found = dict.fromkeys(map(type, values.tolist()))
+    return [*dict.fromkeys(words[kind] for kind in found if kind in words)]
+
+
+def _check_count(store: Store, key: str, name: str, rows: int, columns: int, before: int) -> None:
+    """Raise an error if a series has too many columns, or rows times columns, also those of the files before.
 
     Raises:
         TooLargeError: It has.
     """
+    where, values = f"{store.url}/{key}", f"{limits.SERIES_VALUES:,} values"
     if columns > limits.SERIES_COLUMNS:
-        problem = f"{limits.SERIES_COLUMNS:,} columns"
+        problem = f"cannot read {where} at once: it has more than {limits.SERIES_COLUMNS:,} columns. Read the file"
     elif rows * columns > limits.SERIES_VALUES:
-        problem = f"{limits.SERIES_VALUES:,} values"
+        problem = f"cannot read {where} at once: it has more than {values}. Read the file"
+    elif before + rows * max(1, columns) > limits.SERIES_VALUES:
+        problem = (
+            f"cannot read the series {quoted(name)} of these runs at once: up to {where} they have more than "
+            f"{values}. Name columns or fewer runs, or read the files"
+        )
     else:
         return
-    raise TooLargeError(
-        f"cannot read {store.url}/{key} at once: it has more than {problem}. Read the file with pyarrow, polars or "
-        "DuckDB",
-        url=store.url,
-        key=key,
-    )
+    raise TooLargeError(f"{problem} with pyarrow, polars or DuckDB", url=store.url, key=key)
 
 
 def _lines(store: Store, key: str, start: int, missing_ok: bool, first: Blob | None) -> Iterator[bytes]:
@@ -273,6 +358,8 @@ def _lines(store: Store, key: str, start: int, missing_ok: bool, first: Blob | N
         if size is None:
             size = found.size
             limits.check_size(store.url, key, size - start, limits.SERIES)
+            if known and found.data[:1] != b"\n":
+                raise _no_row_ends(store, key, start, size)
         data = found.data[known:]
         if not data:
             return
@@ -289,6 +376,16 @@ def _lines(store: Store, key: str, start: int, missing_ok: bool, first: Blob | N
                 url=store.url,
                 key=key,
             )
+
+
+def _no_row_ends(store: Store, key: str, start: int, size: int) -> ConfigurationError:
+    problem = f"the file has only {size:,} bytes" if start > size else "no row ends there"
+    return ConfigurationError(
+        f"cannot read {store.url}/{key} from byte {start:,} on: {problem}. Pass `end` of an earlier read of this file; "
+        "if the run was overwritten since, read it again with start=0",
+        url=store.url,
+        key=key,
+    )
 
 
 def joined(parts: Sequence[SeriesData]) -> SeriesData:

@@ -296,7 +296,10 @@ def _completed(row: Row, name: str, data: bytes) -> Row:
     if (series := keys.series_name(name)) is not None:
         from notata.series.reading import summary_of_file  # imports numpy
 
-        found = flat_values({series[1]: summary_of_file(data)})
+        try:
+            found = flat_values({series[1]: summary_of_file(data)})
+        except TooLargeError as too_large:
+            return replace(row, metrics_error="; ".join(filter(None, (row.metrics_error, f"{name}: {too_large}"))))
         return replace(row, metrics={**found, **row.metrics}, series={**row.series, **found})
     if name == keys.METRICS:
         metrics, error = metrics_of(data, keys.METRICS)
