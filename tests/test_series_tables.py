@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from notata import EncodeError, Experiment, ExperimentReader, Logbook, TooLargeError, search
+from notata import EncodeError, Experiment, ExperimentReader, Logbook, LogReader, TooLargeError, search
 from notata._base import limits
 from tests.backends import Place
 from tests.command import notata, terminal
@@ -234,6 +234,24 @@ def test_all_files_together_have_a_limit(place: Place, monkeypatch: pytest.Monke
     assert "log_c/series/scalars.jsonl they have more than 30 values" in str(errors[0])
     with pytest.raises(TooLargeError, match="12 rows of 4 columns are more than 30 values"):
         found.to_pandas()
+
+
+def test_all_files_of_workers_together_have_a_limit(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    with place.logbook() as log:
+        for rank in range(2):
+            with log.worker(rank) as worker:
+                for value in range(6):
+                    worker.scalars({f"a{rank}": value, "b": value})
+    read = LogReader(f"{place.url}/log_run").series
+    assert read(workers=True).rows == 12
+    for limit, problem in (
+        (23, r"workers/1/series/scalars\.jsonl they have more than 23"),
+        (24, "12 rows of 4 columns"),
+    ):
+        monkeypatch.setattr(limits, "SERIES_VALUES", limit)
+        with pytest.raises(TooLargeError, match=problem):
+            read(workers=True)
+        assert read(rank=1).rows == 6
 
 
 def test_metrics_and_parameters_of_the_same_name_win(place: Place) -> None:

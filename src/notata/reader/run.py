@@ -197,6 +197,7 @@ class LogReader(Reader):
                 since the earlier read. Or `workers` is combined with `rank` or `start`.
             UnknownNameError: There is no such series; the message names those that exist.
             StorageError: The file cannot be read.
+            TooLargeError: It has more than 500 million values, together with those of all workers if `workers`.
 
         Warns:
             DamagedFileWarning: Lines of the file are no rows; they are skipped.
@@ -240,15 +241,18 @@ class LogReader(Reader):
 
     def _series_of_all(self, name: str, repeated: bool) -> SeriesData:
         """Return the rows of the owner and of all workers, with the column `rank`."""
-        from notata.series.reading import joined, read_series
+        from notata.series.reading import check_joined, joined, read_series
 
         found = {keys.series_file(name): ""} | {key: rank for key, rank, of in self._worker_series() if of == name}
-        parts = [
-            read_series(self._store, key, name, repeated=repeated, missing_ok=True).with_column("rank", rank)
-            for key, rank in found.items()
-        ]
+        parts: list[SeriesData] = []
+        values = 0
+        for key, rank in found.items():
+            part = read_series(self._store, key, name, repeated=repeated, missing_ok=True, before=values)
+            parts.append(part.with_column("rank", rank))
+            values += part.rows * max(1, len(part))
         if not any(part.rows for part in parts):
             raise self._unknown(name, lambda: sorted({*self._series_names(None), *self._names_of_workers()}))
+        check_joined(name, parts)
         return joined(parts)
 
     def _worker_series(self) -> Iterator[tuple[str, str, str]]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from notata._base import display, keys, limits
+from notata._base import display, keys
 from notata._base.terminal import quoted
-from notata.errors import EncodeError, MissingError, NotataError, TooLargeError, UnknownNameError
+from notata.errors import EncodeError, MissingError, NotataError, UnknownNameError
 from notata.series.parsing import Array
-from notata.series.reading import PIECE, SeriesData, joined, kinds_of, read_series
+from notata.series.reading import PIECE, SeriesData, check_joined, joined, kinds_of, read_series
 from notata.store import Entry, Store
 from notata.store.prefetching import in_order
 
@@ -222,13 +222,7 @@ class RunSeries:
         Raises:
             TooLargeError: They have too many values, as each run has other columns.
         """
-        columns = len({name for data in self.data for name in data})
-        if self.rows * columns > limits.SERIES_VALUES:
-            raise TooLargeError(
-                f"cannot join the series {quoted(self.name)} of these runs: {self.rows:,} rows of {columns:,} columns "
-                f"are more than {limits.SERIES_VALUES:,} values. Name columns or fewer runs",
-                key=self.name,
-            )
+        check_joined(self.name, self.data)
         ids = {file.store.url: file.run_id for file in self.files}
         repeats = len({*ids.values()}) < len(ids)
         label = "run" if any("name" in data for data in self.data) else "name"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from notata.store import Blob, Store
 
-__all__ = ["PIECE", "SeriesData", "is_chosen", "joined", "kinds_of", "read_series", "summary_of_file"]
+__all__ = ["PIECE", "SeriesData", "check_joined", "is_chosen", "joined", "kinds_of", "read_series", "summary_of_file"]
 
 PIECE: Final = 8 * 2**20
 """Bytes of one request."""
@@ -386,6 +386,21 @@ def _no_row_ends(store: Store, key: str, start: int, size: int) -> Configuration
         url=store.url,
         key=key,
     )
+
+
+def check_joined(name: str, parts: Sequence[SeriesData]) -> None:
+    """Raise an error if `joined` would return too many values, as each part may have other columns.
+
+    Raises:
+        TooLargeError: It would.
+    """
+    rows, columns = sum(part.rows for part in parts), len({column for part in parts for column in part})
+    if rows * columns > limits.SERIES_VALUES:
+        raise TooLargeError(
+            f"cannot join the rows of {len(parts):,} files of the series {quoted(name)}: {rows:,} rows of {columns:,} "
+            f"columns are more than {limits.SERIES_VALUES:,} values. Read fewer columns or files at once",
+            key=name,
+        )
 
 
 def joined(parts: Sequence[SeriesData]) -> SeriesData:
