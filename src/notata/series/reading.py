@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from notata.store import Blob, Store
 
-__all__ = ["PIECE", "SeriesData", "is_chosen", "joined", "read_series", "summary_of_file"]
+__all__ = ["PIECE", "SeriesData", "is_chosen", "joined", "read_last", "read_series", "summary_of_file"]
 
 PIECE: Final = 8 * 2**20
 """Bytes of one request."""
@@ -230,6 +230,18 @@ def read_series(
     return found if repeated else found.without_repeated()
 
 
+def read_last(store: Store, key: str, name: str) -> SeriesData:
+    """Return the last rows of a file that is too large for `read_series`: those of its last 8 MiB.
+
+    Cost: two requests.
+    """
+    size = store.fetch(key, 0, 1).size
+    tail = store.fetch(key, size - PIECE, size).data
+    whole = tail[tail.find(b"\n") + 1 : tail.rfind(b"\n") + 1]
+    tables = [table for table, _ in BlockParser().parsed(whole) if len(table.step)]
+    return SeriesData(name, stacked(tables), size).without_repeated()
+
+
 def summary_of_file(data: bytes) -> dict[str, Any]:
     """Return the summary of a series from the bytes of its file, as `SeriesData.summary` does."""
     whole = data[: data.rfind(b"\n") + 1]
@@ -313,6 +325,7 @@ def _summarized(
             column.max, column.max_step = values[high].item(), int(step[high])
         return column
     texts = [value for value in values.tolist() if value is not None]
-    column = Column(name, kind=bool if texts and isinstance(texts[0], bool) else str)
+    is_boolean = values.dtype.kind == "b" or (bool(texts) and isinstance(texts[0], bool))
+    column = Column(name, kind=bool if is_boolean else str)
     column.count, column.last = len(texts), texts[-1] if texts else None
     return column
