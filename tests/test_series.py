@@ -248,6 +248,37 @@ def test_values_that_are_no_mapping_are_refused(place: Place, given: Any) -> Non
         log.scalars(given)
 
 
+def test_all_names_of_one_file_are_one_series(place: Place) -> None:
+    with place.logbook() as log:
+        for name in ("1", 1, "1.jsonl"):
+            log.series(name).add(a=2)  # type: ignore[arg-type]  # an integer is a name everywhere
+        assert log.series("1") is log.series("1.jsonl")
+        with pytest.raises(KeyNameError, match=r"a folder in it ends with \.jsonl"):
+            log.series("1.jsonl/b")
+    assert values(place, "series/1.jsonl") == [{"step": step, "a": 2} for step in range(3)]
+    assert stored_summaries(place) == {"1": summarized(range(3), [{"a": 2}] * 3)}
+
+
+def test_numbers_that_python_does_not_print_are_refused(place: Place) -> None:
+    with place.logbook() as log:
+        with pytest.raises(EncodeError, match="invalid step an integer of 16610 bits"):
+            log.scalars(step=10**5000, a=1)
+        with pytest.raises(EncodeError, match="invalid name an integer of 16610 bits of a value"):
+            log.scalars({10**5000: 1})  # type: ignore[dict-item]
+
+
+def test_a_column_with_the_name_of_an_extreme_wins_over_it(place: Place) -> None:
+    with place.logbook() as log:
+        log.scalars({"grad": 1.0, "grad.min": 5.0})
+        log.series("other").add({"norm.max": 7.0, "norm": 2.0})
+    (overview,) = search.overviews(place.url)
+    assert {name: value for name, value in overview.run.metrics.items() if "grad" in name or "norm" in name} == {
+        "grad": 1.0, "grad.min": 5.0, "grad.max": 1.0, "grad.min.min": 5.0, "grad.min.max": 5.0,
+        "other.norm": 2.0, "other.norm.min": 2.0, "other.norm.max": 7.0,
+        "other.norm.max.min": 7.0, "other.norm.max.max": 7.0,
+    }  # fmt: skip
+
+
 def test_any_text_is_a_name(place: Place) -> None:
     names = ["", " ", "val/loss", "a.b", "é", 'quo"te', "back\\slash", "new\nline", "values", "\ud800"]
     with place.logbook() as log:

@@ -315,7 +315,7 @@ def test_an_incomplete_last_line_is_left_for_later(run: Place, parser: str) -> N
         assert reader(run).series(start=len(whole)).step.tolist() == [1]
 
 
-@pytest.mark.parametrize("start", [-1, "x", None, 1.0, True, math.nan])
+@pytest.mark.parametrize("start", [-1, "x", None, 1.0, True, math.nan, pytest.param(10**5000, id="huge")])
 def test_an_invalid_start_is_refused(run: Place, start: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"invalid start .*: pass 0, or `end` of an earlier read"):
         reader(run).series(start=start)
@@ -670,7 +670,9 @@ def test_follow_goes_on_while_the_run_is_being_replaced(run: Place) -> None:
     assert found == [1, 1]
 
 
-@pytest.mark.parametrize("interval", [-1, math.nan, math.inf, "x", None, True])
+@pytest.mark.parametrize(
+    "interval", [-1, math.nan, math.inf, 1e300, pytest.param(10**5000, id="huge"), "x", None, True]
+)
 def test_an_invalid_interval_is_refused(run: Place, interval: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"invalid interval .*: pass a number of seconds"):
         reader(run).follow(interval=interval)

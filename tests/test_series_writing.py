@@ -17,8 +17,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from notata import Logbook, NotataError, StorageError
+from notata import EncodeError, Logbook, NotataError, StorageError
+from notata._base import limits
 from notata.growing import growing_file
+from notata.series import reading
 from notata.store import open_store
 from tests.at_instruction import At
 from tests.backends import Place
@@ -263,3 +265,36 @@ def test_a_last_line_that_was_cut_is_ended_before_the_next_row() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert log.reader.series().step.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("value", [True, "text", 0.5], ids=str)
+def test_a_column_keeps_its_type_although_no_row_of_earlier_attempts_stays(value: object) -> None:
+    there = place()
+    for _ in range(3):
+        with Logbook("run", there.url, environment=False, resume=True) as log:
+            log.scalars(step=0, a=value, b=None)
+    assert [row["a"] for row in values(there)] == [value] * 3
+    with Logbook("run", there.url, environment=False, resume=True) as log:
+        with pytest.raises(EncodeError, match="A column has one type"):
+            log.scalars(step=0, a=1 if value == "text" else "text")
+        log.scalars(step=0, b="any")  # it had no value before
+
+
+def test_a_series_that_is_too_large_to_be_read_is_continued(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = place()
+    with Logbook("run", there.url, environment=False) as log:
+        for number in range(100):
+            log.scalars(step=10 * number, n=number, phase="warm-up")
+    monkeypatch.setattr(limits, "SERIES", 2000)
+    monkeypatch.setattr(reading, "PIECE", 1000)
+    with Logbook("run", there.url, environment=False, resume=True) as log:
+        with pytest.raises(EncodeError, match="A column has one type"):
+            log.scalars(n="text")
+        log.scalars(n=100)
+    assert values(there)[-1] == {"step": 991, "try": 1, "n": 100}
+    assert "WARNING series/scalars.jsonl is too large to be read again: its summary counts its last rows only" in (
+        there.log()
+    )
+    column = stored_summaries(there)["scalars"]["columns"]["n"]
+    assert (column["last"], column["max"]) == (100, 100)
+    assert 80 < column["min"] < 99

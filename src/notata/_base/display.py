@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["counted", "duration", "indefinite", "listed", "more", "rows", "sections", "shortened", "size"]
+__all__ = ["brief", "counted", "duration", "indefinite", "listed", "more", "rows", "sections", "shortened", "size"]
 
 _MOST: Final = 60  # displayed rows
 _WIDTH: Final = 200  # displayed characters of a value
@@ -35,6 +35,19 @@ def counted(number: int, what: str) -> str:
     ('1 run', '3 files')
     """
     return f"{number} {what}{'s' * (number != 1)}"
+
+
+def brief(value: object, most: int = 100) -> str:
+    """Return the beginning of the repr of any value, for an error.
+
+    >>> brief("x" * 1000, 5), brief(10**5000)
+    ("'xxxx", 'an integer of 16610 bits')
+    """
+    try:
+        return repr(value)[:most]
+    except Exception:  # Python does not print integers of more than 4300 digits, and a class may have its own repr
+        is_int = isinstance(value, int)
+        return f"an integer of {value.bit_length()} bits" if is_int else indefinite(type(value).__name__)  # type: ignore[attr-defined]
 
 
 def indefinite(name: str) -> str:

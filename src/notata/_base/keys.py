@@ -75,6 +75,7 @@ RESERVED: Final = ".notata-"
 _SEGMENT_BYTES: Final = 255  # NAME_MAX of Linux and macOS
 _KEY_BYTES: Final = 1024  # S3 and GCS
 _LOGS: Final = re.compile(r"(?:workers/[^/]+/)?log\.txt")
+_JSON_LINES: Final = ".jsonl"
 _SERIES: Final = re.compile(r"(?:workers/([^/]+)/)?series/(.+)\.jsonl")
 _MANIFESTS: Final = re.compile(r"(?:workers/[^/]+/)?manifest\.json")
 
@@ -317,7 +318,12 @@ def series_file(name: str, rank: str | None = None) -> str:
     >>> series_file("scalars"), series_file("val/loss", "3")
     ('series/scalars.jsonl', 'workers/3/series/val/loss.jsonl')
     """
-    key = _below(SERIES, name, ".jsonl")
+    key = _below(SERIES, name, _JSON_LINES)
+    if f"{_JSON_LINES}/" in key:
+        raise KeyNameError(
+            f"{quoted(str(name))} cannot be a series: a folder in it ends with {_JSON_LINES}, as the file of a series",
+            key=key,
+        )
     return key if rank is None else worker_file(rank, key)
 
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import TIMEOUT_MAX
 from typing import IO, TYPE_CHECKING, Any, Final, Literal
 
 from notata import formats
@@ -310,8 +311,8 @@ class LogReader(Reader):
         >>> [data["loss"].tolist() for data in run.reader.follow()]
         [[0.5]]
         """
-        if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 <= interval < float("inf"):
-            raise ConfigurationError(f"invalid interval {interval!r}: pass a number of seconds")
+        if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 <= interval <= TIMEOUT_MAX:
+            raise ConfigurationError(f"invalid interval {display.brief(interval)}: pass a number of seconds")
         return self._followed(
             keys.series_file(name, None if rank is None else keys.worker(rank)), name, start, interval
         )

@@ -22,7 +22,7 @@ from notata.errors import (
     UnknownNameError,
 )
 from notata.series.parsing import Array, BlockParser, Table, is_chosen, stacked
-from notata.series.rows import STEP, TIME, as_float
+from notata.series.rows import INT64, STEP, TIME, as_float
 from notata.series.summary import Column, summary_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,17 @@ if TYPE_CHECKING:
 
     from notata.store import Blob, Store
 
-__all__ = ["PIECE", "SeriesData", "check_joined", "is_chosen", "joined", "kinds_of", "read_series", "summary_of_file"]
+__all__ = [
+    "PIECE",
+    "SeriesData",
+    "check_joined",
+    "is_chosen",
+    "joined",
+    "kinds_of",
+    "read_last",
+    "read_series",
+    "summary_of_file",
+]
 
 PIECE: Final = 8 * 2**20
 """Bytes of one request."""
@@ -106,7 +116,7 @@ class SeriesData(Mapping[str, Array]):
             problem = f"{name!r} is an attribute of a series and no column of it: use data.{name}"
         else:
             there = display.listed(map(quoted, self), _SHOWN) or "none"
-            problem = f"the series {quoted(self.name)} has no column {name!r:.100}; its columns: {there}"
+            problem = f"the series {quoted(self.name)} has no column {display.brief(name)}; its columns: {there}"
         return UnknownNameError(problem, key=self.name)
 
     def __iter__(self) -> Iterator[str]:
@@ -266,8 +276,8 @@ def read_series(
 
     Cost: one request for each 8 MiB.
     """
-    if isinstance(start, bool) or not isinstance(start, int | np.integer) or start < 0:
-        raise ConfigurationError(f"invalid start {start!r}: pass 0, or `end` of an earlier read")
+    if isinstance(start, bool) or not isinstance(start, int | np.integer) or not 0 <= start < INT64:
+        raise ConfigurationError(f"invalid start {display.brief(start)}: pass 0, or `end` of an earlier read")
     start = int(start)
     tables: list[Table] = []
     parser = BlockParser()
@@ -288,6 +298,18 @@ def read_series(
         warn(f"{store.url}/{key} has {lines} skipped", DamagedFileWarning)
     found = SeriesData(name, stacked(tables), end)
     return found if repeated else found.without_repeated()
+
+
+def read_last(store: Store, key: str, name: str) -> SeriesData:
+    """Return the last rows of a file that is too large for `read_series`: those of its last 8 MiB.
+
+    Cost: two requests.
+    """
+    size = store.fetch(key, 0, 1).size
+    tail = store.fetch(key, size - PIECE, size).data
+    whole = tail[tail.find(b"\n") + 1 : tail.rfind(b"\n") + 1]
+    tables = [table for table, _ in BlockParser().parsed(whole) if len(table.step)]
+    return SeriesData(name, stacked(tables), size).without_repeated()
 
 
 def summary_of_file(data: bytes) -> dict[str, Any]:
@@ -425,6 +447,7 @@ def _summarized(
             column.max, column.max_step = values[high].item(), int(step[high])
         return column
     texts = [value for value in values.tolist() if value is not None]
-    column = Column(name, kind=bool if texts and isinstance(texts[0], bool) else str)
+    is_boolean = values.dtype.kind == "b" or (bool(texts) and isinstance(texts[0], bool))
+    column = Column(name, kind=bool if is_boolean else str)
     column.count, column.last = len(texts), texts[-1] if texts else None
     return column

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import json
 import math
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 from notata._base import display, limits
@@ -120,18 +120,17 @@ class RowEncoder:
             else:
                 column.add(step, value)
 
-    def resume(self, columns: Iterable[Column], without_values: Container[str] = ()) -> None:
-        """Continue with the columns of earlier rows; columns without values have no type yet."""
+    def resume(self, columns: Iterable[Column], kinds: Mapping[str, type | None]) -> None:
+        """Continue with the columns of earlier rows, and their types; a column without values has no type yet."""
         for column in columns:
-            if column.name in without_values:
-                column.kind = None
+            column.kind = kinds.get(column.name)
             column.prefix = f", {_quote(column.name)}: "
             self.columns[column.name] = column
 
     def _new(self, name: object, fresh: int) -> Column:
         """Return a new column, which `add` keeps, beside `fresh` others of the same row."""
         if not isinstance(name, str):
-            raise EncodeError(f"invalid name {name!r} of a value: pass a string")
+            raise EncodeError(f"invalid name {display.brief(name)} of a value: pass a string")
         if name in RESERVED:
             hint = ", such as t" if name == TIME else ""
             raise EncodeError(
@@ -163,8 +162,8 @@ def _fitting(value: object, column: Column) -> Scalar:
             return int(plain)
         names = {float: "a number", str: "a text", bool: "a boolean"}
         raise EncodeError(
-            f"{quoted(column.name)} is {names[kind]} here, but it was {names[column.kind]} before: {value!r:.100}. A "
-            "column has one type; use another name",
+            f"{quoted(column.name)} is {names[kind]} here, but it was {names[column.kind]} before: "
+            f"{display.brief(value)}. A column has one type; use another name",
             where=column.name,
         )
     return plain
@@ -266,7 +265,7 @@ def step_of(value: object) -> int:
 def invalid_step(value: object) -> EncodeError:
     """Return the error for a step that is no integer of 64 bits."""
     return EncodeError(
-        f"invalid step {value!r:.100}: pass an integer of 64 bits. A time or another coordinate is a value, such as "
-        "t=0.5",
+        f"invalid step {display.brief(value)}: pass an integer of 64 bits. A time or another coordinate is a value, "
+        "such as t=0.5",
         where=STEP,
     )

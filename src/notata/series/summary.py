@@ -132,9 +132,13 @@ def flat_values(summaries: object) -> dict[str, Any]:
     {'loss': 0.1, 'loss.min': 0.1, 'loss.max': 2.0}
     """
     values: dict[str, Any] = {}
+    own: set[str] = set()  # a column of the user with such a name wins over a minimum or maximum
     for series, summary in loaded(summaries).items():
         for name, fields in summary["columns"].items():
             full = name if series == SCALARS else f"{series}.{name}"
+            own.add(full)
             values[full] = fields.get("last")
-            values |= {f"{full}.{part}": fields[part] for part in ("min", "max") if part in fields}
+            for part in ("min", "max"):
+                if part in fields and f"{full}.{part}" not in own:
+                    values[f"{full}.{part}"] = fields[part]
     return values

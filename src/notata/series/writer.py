@@ -6,12 +6,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from notata._base import keys, limits
 from notata._base.display import indefinite
 from notata._base.processes import ForkCheck, Lock
-from notata.errors import EncodeError, StorageError
+from notata._base.threads import whole
+from notata.errors import EncodeError, StorageError, TooLargeError
 from notata.growing import Appender, AppendThread, GrowingFile
 from notata.series.rows import INT64, STEP, RowEncoder, invalid_step, step_of
 from notata.series.summary import stored, summary_of
@@ -105,9 +108,13 @@ class Series:
                 step = 0 if self._step is None else self._step + 1
             if not -INT64 < step < INT64:
                 raise invalid_step(step)
-            row, found = self._encoder.encode(step, time.time(), more)
+            before, self._step = self._step, step  # before the row is encoded: a signal handler may add one meanwhile
+            try:
+                row, found = self._encoder.encode(step, time.time(), more)
+            except BaseException:
+                self._step = before
+                raise
             self._is_begun = True
-            self._step = step
             try:
                 self._file.write(row)
                 self._rows += 1
@@ -121,17 +128,21 @@ class Series:
 
         None means the step after that of the last row.
         """
-        from notata.series.reading import read_series  # imports numpy
-
-        before = read_series(self._writers.store, self._key, self.name, missing_ok=True)
-        without_values = {column.name for column in before.summary_columns() if not column.count}
+        reading = _reading()
+        store = self._writers.store
+        try:
+            before = reading.read_series(store, self._key, self.name, missing_ok=True)
+        except TooLargeError:
+            before = reading.read_last(store, self._key, self.name)
+            self._writers.warn("%s is too large to be read again: its summary counts its last rows only", self._key)
+        kinds = {column.name: column.kind for column in before.summary_columns() if column.count}
         if step is None and before.rows:
             step = int(before.step[-1]) + 1
         if step is not None:
             before = before.continued_at(step, self._writers.attempt)
         self._rows = before.rows
         self._step = int(before.step[-1]) if before.rows else None
-        self._encoder.resume(before.summary_columns(), without_values)
+        self._encoder.resume(before.summary_columns(), kinds)
 
     def summary(self) -> dict[str, Any]:
         """Return number of rows, last step, and for each column `last`, `min`, `max`, `min_step`, `max_step`, `count`.
@@ -198,6 +209,7 @@ class SeriesWriters:
         attempt: The number of the attempt.
         continues: Whether the files may exist.
         check: Raises an error if another writer is known to own the run.
+        warn: Logs a warning, with arguments as in `logging`.
     """
 
     def __init__(
@@ -221,14 +233,15 @@ class SeriesWriters:
         self._appender = appender
         self._rank = rank
         self._is_owner = is_owner
-        self._warn = warn
+        self.warn = warn
         self._lock = Lock()
         self._series: dict[str, Series] = {}
 
     def __getitem__(self, name: str) -> Series:
-        series = self._series.get(name)
+        series = self._series.get(name) if isinstance(name, str) else None
         if series is None:
             key = keys.series_file(name, self._rank)
+            _, name = keys.series_name(key) or (None, name)  # one series for all names of one file
             with self._lock.held():
                 series = self._series.get(name)
                 if series is None:
@@ -240,7 +253,7 @@ class SeriesWriters:
 
         def missing(count: int) -> bytes:
             rows = "1 row" if count == 1 else f"{count} rows"
-            self._warn("%s of %s could not be stored and are missing", rows, key)
+            self.warn("%s of %s could not be stored and are missing", rows, key)
             return b""
 
         return GrowingFile(
@@ -284,6 +297,11 @@ class SeriesWriters:
         """Close the files."""
         for series in list(self._series.values()):
             series.close()
+
+
+def _reading() -> Any:
+    """Return `notata.series.reading`, which imports numpy: after an interrupted import, numpy cannot be imported."""
+    return whole(partial(import_module, "notata.series.reading"))
 
 
 def _mapping(values: object) -> Mapping[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
+from notata._base.display import brief
 from notata._base.packages import needed
 from notata._base.processes import ForkCheck
 from notata._base.threads import Event, start_thread
@@ -43,10 +45,10 @@ def interval_of(monitor: object) -> float | None:
     """
     if monitor is None or (isinstance(monitor, int | float) and monitor == 0):
         return None
-    if not isinstance(monitor, int | float) or not 0 < monitor < float("inf"):
+    if not isinstance(monitor, int | float) or not 0 < monitor <= threading.TIMEOUT_MAX:
         raise ConfigurationError(
-            f"invalid monitor {monitor!r}: pass the seconds between two samples, True for {_DEFAULT:g} seconds, or "
-            "False for no samples"
+            f"invalid monitor {brief(monitor)}: pass the seconds between two samples, True for {_DEFAULT:g} seconds, "
+            "or False for no samples"
         )
     with needed("monitor= needs psutil", "psutil>=5.9.4", "system"):
         import psutil  # noqa: F401 - here, as a child that is forked during an import in a thread could not import it
