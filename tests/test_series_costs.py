@@ -20,6 +20,7 @@ from notata import Logbook, LogReader
 from notata.growing import AppendThread
 from notata.series import SeriesWriters, reading
 from notata.store import Store
+from notata.store.backends import local
 from tests import series
 from tests.series import parsers, read_with
 from tests.tools.benchmarks.peers.base import row
@@ -88,7 +89,8 @@ def add(to: Callable[..., object], count: int, start: int = 0) -> None:
 # -- writing -------------------------------------------------------------------------------------------------
 
 
-def test_a_row_on_a_disk_is_one_write_and_few_calls(tmp_path: Path) -> None:
+def test_a_row_on_a_disk_is_one_write_and_few_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "OPEN_FILES", 10_000)  # other tests in this process may have left files open
     with Logbook("run", tmp_path, heartbeat=0) as log:
         add(log.scalars, 3)  # creates the file, and opens it
         with called() as calls:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import uuid
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def test_filters_and_columns(place: Place) -> None:
     assert ids(search.series([f"{place.url}/log_c", f"{place.url}/log_a"])) == ["c", "a"]
     assert ids(search.series(search.Query(place.url, sort="omega", reverse=True, limit=2))) == ["c", "b"]
     assert ids(search.series(place.url, where="omega > 9")) == []
-    for columns, names in (("*loss", ["loss", "val/loss"]), (["acc", "loss"], ["acc", "loss"]), ("nope", [])):
+    for columns, names in (("*loss", ["loss", "val/loss"]), (["acc", "loss"], ["acc", "loss"])):
         frame = search.series(place.url, columns=columns).to_pandas()
         assert sorted([*frame][3:]) == names
         assert len(frame) == 6  # rows without these columns stay
@@ -165,6 +166,35 @@ def test_a_missing_series_names_those_that_exist(place: Place) -> None:
         search.series(place.url, "../x")
     with pytest.raises(RunMissingError):
         search.series(f"{place.url}/nowhere")
+
+
+def test_columns_that_no_run_has_are_named_with_those_that_exist(place: Place) -> None:
+    experiment = Experiment("sweep", place.url)
+    for number in range(2):
+        with experiment.add(number=number) as log:
+            log.scalars({"loss": 1.0, f"only/{number}": 2.0})
+    reader = ExperimentReader(experiment.url)
+    wanted = (
+        f"the series 'scalars' of the runs at {experiment.url} has no column 'los'; it has 'loss', 'only/0', 'only/1'"
+    )
+    for read in (reader.series, partial(search.series, experiment.url)):
+        with pytest.raises(UnknownNameError) as caught:
+            read("scalars", columns=["loss", "los"])
+        assert str(caught.value) == wanted
+        assert caught.value.key == "los"
+        with pytest.raises(UnknownNameError, match=r"has no column 'x\*'"):
+            read("scalars", columns="x*")
+        assert read("scalars", columns=["only/1", "l*s"]).rows == 2  # one run is enough
+    told: list[Exception] = []
+    found = search.series(experiment.url, columns=["loss", "los"], failed=told.append)
+    assert found.to_pandas()["loss"].tolist() == [1.0, 1.0]
+    assert [*map(str, told)] == [wanted]
+
+
+def test_a_series_without_rows_has_no_unknown_columns(place: Place) -> None:
+    plant(place, "log_a", [])
+    assert search.series(place.url, columns="loss").rows == 0
+    assert ExperimentReader(place.url).series(columns="loss").rows == 0
 
 
 def test_broken_runs_are_reported_and_the_others_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +265,60 @@ def test_curves_have_the_rows_with_a_value(place: Place) -> None:
         ("w", 0),
         ("v", 2),
     ]  # no row has w and t
-    assert all(curve.x.dtype == curve.y.dtype == np.float64 for curve in by_step.values())
+    assert all(curve.x.dtype == np.int64 and curve.y.dtype == np.float64 for curve in by_step.values())
+    assert along.x.dtype == times.x.dtype == since.x.dtype == np.float64
+
+
+def test_curves_have_exact_steps(place: Place) -> None:
+    steps = [1764323213123456789, 1764323213123456790, 2**63 - 1]
+    plant(place, "log_a", [{"step": step, "v": 1.5} for step in steps])
+    (curve,) = search.curves(place.url, "v")
+    assert curve.x.tolist() == curve.thinned(50).x.tolist() == curve.smoothed(0.5).x.tolist() == steps
+    assert curve.thinned(0).x.tolist() == steps[::2]
+
+
+@pytest.mark.parametrize("name", ["*", "?", "[v]", "**", "a*"])
+def test_a_column_named_as_a_pattern_hides_no_other(name: str, place: Place) -> None:
+    plant(place, "log_a", [{name: 1, "v": 2, "ab": 3}])
+    assert {curve.column: curve.y.tolist() for curve in search.curves(place.url)} == {name: [1], "v": [2], "ab": [3]}
+    assert [curve.column for curve in search.curves(place.url, name)] == [name]
+    (curve,) = search.curves(place.url, "v", name)
+    assert (curve.x.tolist(), curve.y.tolist()) == ([1], [2])
+
+
+def test_a_run_whose_column_has_texts_is_reported_and_the_others_drawn(place: Place) -> None:
+    for run, value in (("log_a", 1), ("log_b", "high"), ("log_c", 3)):
+        plant(place, run, [{"v": value, "w": 5}])
+    told: list[Exception] = []
+    found = [(one.run.run_id, one.column) for one in search.curves(place.url, ["v", "w"], failed=told.append)]
+    assert found == [("a", "v"), ("a", "w"), ("b", "w"), ("c", "v"), ("c", "w")]
+    (error,) = told
+    assert str(error) == f"the column 'v' of the series 'scalars' of {place.url}/log_b has texts, not numbers"
+    told.clear()
+    assert [one.run.run_id for one in search.curves(place.url, "w", "v", failed=told.append)] == ["a", "c"]
+    assert [type(error) for error in told] == [ConfigurationError]
+    with pytest.raises(ConfigurationError, match="log_b has texts"):
+        [*search.curves(place.url, "v")]
+
+
+def test_the_limit_counts_runs_that_have_the_series(place: Place) -> None:
+    plant(place, "log_a", [{"r": 1}], "series/residual.jsonl")
+    for run in "bcd":
+        plant(place, f"log_{run}", [{"v": 1}])
+
+    def ids(name: str, limit: int, where: str | None = None) -> list[str]:
+        query = search.Query(place.url, limit=limit, where=where)
+        found = [run for run, _ in search.series(query, name)]
+        assert found == [curve.run.run_id for curve in search.curves(query, series=name)]
+        return found
+
+    assert ids("scalars", 1) == ["b"]
+    assert ids("scalars", 2) == ["b", "c"]
+    assert ids("residual", 1) == ["a"]
+    assert ids("scalars", 2, where="run_id != 'b'") == ["c", "d"]
+    assert ids("scalars", 1, where="run_id == 'a'") == []  # as for any filter that no run matches
+    with pytest.raises(UnknownNameError, match="has a series 'nope'; they have 'residual', 'scalars'"):
+        ids("nope", 1)
 
 
 def test_curves_are_smoothed_thinned_and_refused(place: Place) -> None:
@@ -255,7 +338,7 @@ def test_curves_are_smoothed_thinned_and_refused(place: Place) -> None:
     assert len(curve.thinned(1000)) == 4000
     with pytest.raises(ConfigurationError, match="invalid smoothing 1: pass a number from 0 to less than 1"):
         search.curves(place.url, "v", smooth=1)
-    with pytest.raises(ConfigurationError, match="the column 'phase' of the series 'scalars' has texts, not numbers"):
+    with pytest.raises(ConfigurationError, match=r"the column 'phase' of .* 'scalars' of \S+/log_a has texts, not num"):
         [*search.curves(place.url, "phase")]
     with pytest.raises(UnknownNameError, match=r"of the runs at .* has no column 'nope'"):
         [*search.curves(place.url, "nope")]

@@ -100,6 +100,14 @@ def test_ls_keeps_its_columns(runs: Place, tmp_path: Path) -> None:
     assert {len(line.split("\t")) for line in done.stdout.splitlines()} == {5}
 
 
+def test_a_column_that_a_user_named_so_is_in_the_table(place: Place) -> None:
+    with place.logbook("a") as log:
+        log.scalars({"loss": 1.0, "loss.min": 5.0})
+    table = search.table(place.url)
+    assert (table.columns, table[0]["loss.min"]) == (["run_id", "status", "loss", "loss.min"], 5.0)
+    assert json.loads(place.bytes("log_a/metadata.json"))["series_summary"]["scalars"]["columns"]["loss"]["min"] == 1.0
+
+
 def test_a_metric_with_such_a_name_and_no_series_is_a_column(place: Place) -> None:
     with place.logbook("a") as log:
         log.json("metrics", {"error.min": 0.5, "other": {"min": 1, "max": 2}})

@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from notata import Logbook
 from notata.cli import drawing, main
@@ -439,7 +440,33 @@ def test_rows_without_points_are_reported(place: Place, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, "No points: no row has a number in any column\n")
     text = notata("curve", place.url, "-y", "phase", folder=tmp_path)
     assert (text.returncode, text.stdout) == (2, "")
-    assert text.stderr == "Error: the column 'phase' of the series 'scalars' has texts, not numbers\n"
+    assert text.stderr == (
+        f"Error: the column 'phase' of the series 'scalars' of {place.url}/log_a has texts, not numbers\n"
+    )
+    plant(place, "b", [{"phase": 4}])
+    text = notata("curve", place.url, "-y", "phase", "--csv", folder=tmp_path)
+    assert (text.returncode, text.stdout.splitlines()[1:]) == (2, ["b,phase,0,4.0"])
+
+
+def test_the_limit_counts_runs_that_have_the_series(place: Place, tmp_path: Path) -> None:
+    plant(place, "a", [{"r": 1}], "series/residual.jsonl")
+    for name in "bc":
+        plant(place, name, [{"v": 1}])
+    done = notata("curve", place.url, "-n", "1", "--csv", folder=tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[1:], done.stderr) == (0, ["b,v,0,1.0"], "")
+    done = notata("curve", place.url, "--where", "run_id == 'a'", "--csv", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "Note: no run that matches has a series 'scalars'\n"
+
+
+def test_a_column_named_as_a_pattern_hides_no_other(
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plant(place, "a", [{"*": 1, "v": 2}])
+    following(monkeypatch)
+    for arguments in ([], ["-f"]):
+        done = notata("curve", place.url, "--csv", *arguments, folder=tmp_path)
+        assert [*csv.reader(io.StringIO(done.stdout))][1:] == [["a", "*", "0", "1.0"], ["a", "v", "0", "2.0"]]
 
 
 @pytest.mark.filterwarnings("default::notata.errors.DamagedFileWarning")
@@ -502,6 +529,17 @@ def test_json_and_csv_have_every_point_of_several_runs(place: Place, tmp_path: P
     assert {row["run_id"] for row in csv.DictReader(io.StringIO(one))} == {"b"}
     first = notata("curve", place.url, "-y", "loss", "--sort", "omega", "-r", "-n", "1", "--csv", folder=tmp_path)
     assert {row["run_id"] for row in csv.DictReader(io.StringIO(first.stdout))} == {"b"}
+
+
+def test_steps_are_exact(place: Place, tmp_path: Path) -> None:
+    steps = [2**53 + 1, 1764323213123456789, 1764323213123456790, 2**63 - 1]
+    plant(place, "a", [{"step": step, "v": 1.5} for step in steps])
+    rows = notata("curve", place.url, "--csv", folder=tmp_path).stdout.splitlines()
+    assert rows[1:] == [f"a,v,{step},1.5" for step in steps]
+    (line,) = notata("curve", place.url, "--json", folder=tmp_path).stdout.splitlines()
+    assert json.loads(line)["points"] == [[step, 1.5] for step in steps]
+    picture = curve(place.url, tmp_path=tmp_path)
+    assert (picture.returncode, picture.stderr) == (0, "")
 
 
 def test_csv_of_runs_with_the_same_id_has_their_names(place: Place, tmp_path: Path) -> None:
@@ -627,6 +665,39 @@ def test_a_terminal_replaces_the_picture(place: Place, monkeypatch: pytest.Monke
     first, *later = re.split(r"\x1b\[(\d+)F\x1b\[J", done.stdout)
     assert [*map(len, (first.splitlines(), later[1].splitlines()))] == [9, 9]
     assert later[0] == "9"  # the cursor moves up by the rows of the first picture
+
+
+@pytest.mark.parametrize("columns", [10, 20, 33, 50])
+def test_a_narrow_terminal_has_no_rows_that_it_breaks(
+    columns: int, place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The cursor moves up by the rows that the terminal shows, and the legend takes one row for each curve."""
+    monkeypatch.setattr("notata.cli.output.is_terminal", lambda: True)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("LINES", "100")
+    names = ("a_rather_long_run_name", "\u6a21" * 30)
+    for name in names:
+        plant(place, name, [{"v": -1.2345e-10}, {"v": 0}], status="initialized")
+    ends = both(end(place, names[0]), end(place, names[1]))
+    following(monkeypatch, lambda: add(place, names[0], [{"v": 7}]), ends)
+    done = CliRunner().invoke(main, ["curve", "-f", place.url, "-y", "v", "--height=8", "--log"], color=True)
+    first, up, second = re.split(r"\x1b\[(\d+)F\x1b\[J", done.stdout)
+    widths = [cell_len(ANSI.sub("", row)) for row in first.splitlines()]
+    assert int(up) == sum(math.ceil(width / columns) for width in widths)
+    legend = [ANSI.sub("", row) for row in second.splitlines() if "━━" in row]
+    assert [row[3] for row in legend] == ["a", "\u6a21"]
+    assert max(map(cell_len, legend)) <= columns
+    assert ("last" in legend[0]) is (columns >= 33)
+
+
+def test_a_column_with_texts_is_reported_once(place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    plant(place, "a", [{"v": "x"}], status="initialized")
+    plant(place, "b", [{"v": 1}], status="initialized")
+    following(monkeypatch, lambda: add(place, "b", [{"v": 2}]), both(end(place, "a"), end(place, "b")))
+    done = notata("curve", "-f", place.url, "-y", "v", "--csv", folder=tmp_path)
+    assert done.stdout.splitlines()[1:] == ["b,v,0,1.0", "b,v,1,2.0"]
+    assert done.stderr.count("has texts, not numbers") == 1
 
 
 def test_a_resumed_run_is_printed_from_its_start_again(

@@ -444,6 +444,16 @@ def test_a_folder_of_many_files_is_cut(tmp_path: Path) -> None:
     assert len(json.loads(notata("show", "--json", store.url, folder=tmp_path).stdout)["artifacts"]) == 1000
 
 
+def test_a_long_name_leaves_the_others_where_they_are(tmp_path: Path) -> None:
+    with Logbook("a", "memory://show/names") as log:
+        log.scalars({"loss": 0.5, "x" * 400: 1.5, "accuracy": 0.25})
+    lines = notata("show", "memory://show/names", folder=tmp_path).stdout.splitlines()
+    at = lines.index("series scalars, 1 row up to step 0")
+    assert lines[at + 1] == "  accuracy  0.25  min 0.25 at 0, max 0.25 at 0"
+    assert lines[at + 2] == "  loss      0.5  min 0.5 at 0, max 0.5 at 0"
+    assert lines[at + 3].endswith("xxx…  1.5  min 1.5 at 0, max 1.5 at 0")
+
+
 def test_nothing_of_a_run_controls_a_terminal(tmp_path: Path) -> None:
     evil = "\x1b]0;owned\x07\x9b2J"
     with suppress(ValueError), Logbook("evil", tmp_path, params={"name": evil}) as log:

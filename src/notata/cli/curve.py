@@ -89,12 +89,12 @@ def curve(asked: Asked, follow: bool, interval: float | None, as_csv: bool, **gi
 def _print(asked: Asked, options: Options, as_csv: bool) -> None:
     """Print the curves as they are now; as JSON and CSV, while later ones are being read."""
     from notata.cli.curve_output import printer_for
-    from notata.search.curving import curves_in, place_of, runs_with
+    from notata.search.curving import curves_in, place_of, runs_having
 
-    runs = runs_with(asked.query, values=True)
+    runs = runs_having(asked.query, options.series, workers=options.workers, values=True)
     curves = curves_in(
         runs,
-        options.y or ("*",),
+        options.y or None,
         options.x,
         series=options.series,
         smooth=options.smooth,
@@ -120,7 +120,7 @@ def _follow(asked: Asked, options: Options, as_csv: bool, interval: float | None
     printer = printer_for(options, runs, as_json=asked.as_json, as_csv=as_csv)
     watched = CurveWatcher(
         runs,
-        options.y or ("*",),
+        options.y or None,
         options.x,
         series=options.series,
         smooth=options.smooth,

@@ -103,10 +103,10 @@ class _Points(ABC):
         output.error_line(message)
 
     @abstractmethod
-    def _print(self, curve: Curve, points: list[tuple[float, float]]) -> None:
+    def _print(self, curve: Curve, points: list[tuple[int | float, float]]) -> None:
         """Print points of a curve."""
 
-    def _new(self, curve: Curve) -> list[tuple[float, float]]:
+    def _new(self, curve: Curve) -> list[tuple[int | float, float]]:
         """Return new points; all of them if the last one printed has changed, as after a resumption."""
         name = (curve.run.url, curve.rank, curve.column)
         count, last = self._printed.get(name, (0, ""))
@@ -114,8 +114,7 @@ class _Points(ABC):
             count = 0
         if len(curve):
             self._printed[name] = len(curve), _point(curve, -1)
-        x = curve.x[count:].astype(int) if self._options.x == "step" else curve.x[count:]
-        return list(zip(x.tolist(), curve.y[count:].tolist(), strict=True))
+        return list(zip(curve.x[count:].tolist(), curve.y[count:].tolist(), strict=True))
 
 
 def _point(curve: Curve, at: int) -> str:
@@ -183,7 +182,7 @@ class _Pictures:
         """Print a message below the picture; the next picture covers it."""
         output.error_line(message)
         if self._rows:
-            self._rows += 1 + len(message) // shutil.get_terminal_size().columns
+            self._rows += _rows(message, shutil.get_terminal_size().columns)
 
     def show(self, curves: Iterator[Curve]) -> bool:
         room = shutil.get_terminal_size()
@@ -203,17 +202,19 @@ class _Pictures:
             rows.append(f"{rest} columns; choose some with -y")
         if self._rows and self.is_live:
             click.echo(f"\x1b[{min(self._rows, room.lines - 1)}F\x1b[J", nl=False)
-        self._rows = len(rows)
+        self._rows = sum(_rows(row, room.columns) for row in rows)
         for row in rows:
             click.echo(row)
         return True
 
     def _picture(self, curves: Sequence[Curve], names: Mapping[str, str], width: int, height: int) -> Iterator[str]:
         """Yield the rows of one picture and of its legend."""
+        import numpy as np
+
         from notata.cli.drawing import Axis, Line, picture
 
         marks = not _has_braille() or (len(curves) > 1 and not _has_colours())
-        lines = [Line(one.x, one.y, at) for at, one in enumerate(curves)]
+        lines = [Line(one.x.astype(np.float64), one.y, at) for at, one in enumerate(curves)]
         x = Axis.of(_KINDS.get(self._options.x, "number"), [line.x for line in lines])
         y = Axis.of("log" if self._options.log else "number", [line.y for line in lines])
         title = ", ".join(dict.fromkeys(one.column for one in curves))
@@ -231,6 +232,11 @@ class _Pictures:
         yield from _legend(curves, names, width, marks)
         if self._options.log and any((line.y <= 0).any() for line in lines):
             yield "Note: values of 0 or less are not shown"
+
+
+def _rows(text: str, columns: int) -> int:
+    """Return the number of rows that a text takes on a terminal, which breaks it at its last column."""
+    return max(1, -(-output.width_of(click.unstyle(text)) // max(1, columns)))
 
 
 def _has_colours() -> bool:
@@ -251,14 +257,19 @@ def _legend(curves: Sequence[Curve], names: Mapping[str, str], width: int, marks
     """Yield a row for each curve: its colour or mark, its label, and its last, smallest and largest value."""
     from notata.cli.drawing import COLOURS, MARKS
 
+    labels = _labels(curves, names)[:_LEGEND]
     facts = [_facts(one) for one in curves[:_LEGEND]]
     spans = [max(map(len, column)) for column in zip(*facts, strict=True)]
-    room = max(_SHORTEST, width - len("━━ ") - sum(spans) - 2 * len(spans))
-    labels = [_cut(label, room) for label in _labels(curves, names)[:_LEGEND]]
+    signs = len("* " if marks else "━━ ")
+    needed = min(_SHORTEST, max(output.width_of(safe(label)) for label in labels))
+    while spans and width - signs - sum(spans) - 2 * len(spans) < needed:
+        spans.pop()
+    room = max(1, width - signs - sum(spans) - 2 * len(spans))
+    labels = [_cut(label, room) for label in labels]
     widest = max(map(output.width_of, labels))
     for at, (label, values) in enumerate(zip(labels, facts, strict=True)):
         sign = MARKS[at % len(MARKS)] if marks else click.style("━━", fg=COLOURS[at % len(COLOURS)])
-        padded = [text.ljust(span) for text, span in zip(values, spans, strict=True)]
+        padded = [text.ljust(span) for text, span in zip(values, spans, strict=False)]
         yield "  ".join([f"{sign} {label}{' ' * (widest - output.width_of(label))}", *padded]).rstrip()
     if rest := more(len(curves), _LEGEND):
         yield f"{rest} curves"

@@ -30,6 +30,7 @@ _FILES: Final = 20  # files shown of a folder
 _COLUMNS: Final = 50  # columns shown of a series
 _LONGEST: Final = 1000  # characters shown of a failure reason
 _WIDTH: Final = 200  # characters shown of a value
+_NAMES: Final = 60  # characters of the widest column of names; a longer name is not aligned
 _FRAMES: Final = 3
 _LEVELS: Final = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red", "DEBUG": "dim"}
 _LEVEL: Final = re.compile(r"\[[^\]]*\] (\w+) ")
@@ -242,7 +243,8 @@ def _print(parts: Sequence[_Part], status: str) -> None:
         if number:
             output.line()
         output.line(part.title)
-        width = max((len(safe(row[0])) for row in part.rows if len(row) > 1), default=0)
+        lengths = [len(safe(row[0])) for row in part.rows if len(row) > 1]
+        width = max((length for length in lengths if length <= _NAMES), default=0)
         for first, *others in part.rows:
             output.line("  ".join(["", f"{safe(first):{width}}" if others else first, *others]))
 

@@ -10,7 +10,7 @@ from notata._base import display, keys
 from notata.errors import DecodeError, MissingError, NotataError, RunMissingError
 from notata.reader.base import Reader
 from notata.reader.run import LogReader, existing_names
-from notata.run.state import metadata
+from notata.run.state import SUMMARY, metadata, parsed
 from notata.series.summary import SCALARS
 from notata.store import Location, open_store
 from notata.table import Table, gather, runs_below, to_pandas
@@ -251,12 +251,12 @@ class ExperimentReader(Reader):
 
         Args:
             name: The name of the series.
-            columns: Keep only these columns; patterns with ``*``, ``?`` and ``[…]`` are allowed.
+            columns: Keep only these columns; patterns with ``*``, ``?`` and ``[…]`` are allowed. By default, all.
             workers: Include the series of this name of all workers; the column `rank` names the worker.
             repeated: Include rows of earlier attempts that a resumed run repeated.
 
         Raises:
-            UnknownNameError: No run has such a series; the message names those that exist.
+            UnknownNameError: No run has such a series, or such a column; the message names those that exist.
             StorageError: The folder cannot be listed, or a file cannot be read.
 
         Cost: one listing for each 1000 files, and one request for each 8 MiB of each run, 32 at once.
@@ -269,7 +269,8 @@ class ExperimentReader(Reader):
         >>> frame.groupby("run_id")["loss"].min().tolist()
         [0.1, 0.2]
         """
-        from notata.series.many import chosen, gathered, series_files, unknown_series  # imports numpy
+        from notata.series.columns import unknown_column, unmatched  # imports numpy
+        from notata.series.many import chosen, gathered, series_files, unknown_series
 
         runs = runs_below(self._store.list(skipped=self._warn_skipped))
         files = [
@@ -279,7 +280,14 @@ class ExperimentReader(Reader):
         ]
         if not files:
             raise unknown_series(name, self.url, runs.values())
-        return gathered(files, name, columns=chosen(columns), repeated=repeated)
+        wanted = chosen(columns)
+        found = gathered(files, name, columns=wanted, repeated=repeated)
+        there = {column for data in found.data for column in data}
+        for pattern in unmatched(wanted or (), there) if found.rows else ():
+            stored = self._store.fetch_many(f"{folder}/{keys.METADATA}" for folder in runs)
+            summaries = ((parsed(blob.data) or {}).get(SUMMARY) for blob in stored.values())
+            raise unknown_column(pattern, name, self.url, summaries)
+        return found
 
     # -- show ----------------------------------------------------------------------------------------------
 

@@ -119,7 +119,8 @@ class Query:
             which this function of a `Run` is true.
         sort: The key to order by: one of `FACTS`, a parameter or a metric. Runs without it come last.
         reverse: Reverse the order.
-        limit: Maximum number of runs: of all places for `runs` and `table`, of each place for other functions.
+        limit: Maximum number of runs: of all places for `runs` and `table`, of all that have the series for `series`
+            and `curves`, of each place for other functions.
         storage_options: Options for fsspec.
         failed: Called with each error that does not end the search. By default, the first such error is raised.
 
@@ -255,12 +256,19 @@ class Query:
         there = place.entries or self.filters or (unfinished and place.unfinished)
         return place if there else file_at(target)
 
-    def runs(self, of_place: Callable[[Place, Mapping[str, Blob]], Iterable[Run]], *, read_all: bool) -> Runs:
+    def runs(
+        self,
+        of_place: Callable[[Place, Mapping[str, Blob]], Iterable[Run]],
+        *,
+        read_all: bool,
+        keep: Callable[[Run], bool] | None = None,
+    ) -> Runs:
         """Return the runs of all targets that match, in order; a run found at several targets appears once.
 
         Args:
             of_place: Reads the runs of a place; its second argument has metadata.json files read before, by folder.
             read_all: The metadata.json of every run will be needed, so read it during the listing.
+            keep: Decides from the listing alone which runs there are for filter, order and limit. By default, all.
         """
         found: dict[str, Run] = {}
         total: set[str] = set()
@@ -276,7 +284,8 @@ class Query:
                     raise place.no_run()
                 new = [(folder, run) for folder, run in place.runs.items() if run.url not in total]
                 total |= {run.url for _, run in new}
-                found |= {run.url: run for run in of_place(replace(place, runs=dict(new[:room])), read)}
+                kept = [(folder, run) for folder, run in new if keep is None or keep(run)]
+                found |= {run.url: run for run in of_place(replace(place, runs=dict(kept[:room])), read)}
             except NotataError as error:
                 self.failed(error)
         return self.select(found.values(), len(total))

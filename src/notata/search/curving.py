@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from notata._base import keys
 from notata._base.display import listed
 from notata._base.terminal import quoted
-from notata.errors import ConfigurationError, NotataError, UnknownNameError
+from notata.errors import ConfigurationError
 from notata.run.state import SUMMARY
 from notata.search.choosing import Query, Runs, Status, Wheres
 from notata.search.places import Place, Run
 from notata.search.record import records
 from notata.search.target import Failed, URLs, raise_error
+from notata.series.columns import unknown_column, unmatched
 from notata.series.many import (
     RunSeries,
     SeriesFile,
@@ -28,7 +30,7 @@ from notata.series.many import (
     unknown_series,
 )
 from notata.series.reading import SeriesData, is_chosen
-from notata.series.summary import SCALARS, loaded
+from notata.series.summary import SCALARS
 from notata.store import Blob
 
 __all__ = [
@@ -38,13 +40,15 @@ __all__ = [
     "curves_in",
     "curves_of",
     "place_of",
+    "runs_having",
     "runs_with",
     "series",
     "smoothed",
     "thinned",
 ]
 
-Array = npt.NDArray[np.float64]
+Array: TypeAlias = npt.NDArray[np.float64]
+Coordinates: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 
 STEP: Final = "step"
 TIME: Final = "time"
@@ -58,14 +62,14 @@ class Curve:
     Attributes:
         run: The run.
         column: The name of the column.
-        x: The coordinate of each value, float64.
+        x: The coordinate of each value: int64 for steps, which are exact, else float64.
         y: The values, float64; NaN where NaN was stored.
         rank: The rank of the worker that wrote it; empty for the owner of the run.
     """
 
     run: Run
     column: str
-    x: Array = field(repr=False)
+    x: Coordinates = field(repr=False)
     y: Array = field(repr=False)
     rank: str = ""
 
@@ -110,7 +114,7 @@ def smoothed(values: Array, weight: float) -> Array:
     return np.array(found, np.float64)
 
 
-def thinned(x: Array, y: Array, bins: int) -> tuple[Array, Array]:
+def thinned(x: Coordinates, y: Array, bins: int) -> tuple[Coordinates, Array]:
     """Return few points that draw the same picture: of each bin the first, smallest, largest and last value.
 
     Bins are ranges of `x` of equal width; if `x` does not ascend, ranges of rows. NaN breaks a line, so that a bin with
@@ -147,7 +151,7 @@ def _ends(rows: npt.NDArray[np.int64], bin_of: npt.NDArray[np.int64]) -> npt.NDA
     return np.concatenate([rows[:1], rows[edges], rows[edges - 1], rows[-1:]])
 
 
-def _bins(x: Array, bins: int) -> npt.NDArray[np.int64]:
+def _bins(x: Coordinates, bins: int) -> npt.NDArray[np.int64]:
     """Return the number of the bin of each row; the numbers ascend."""
     low, high = float(x[0]), float(x[-1])
     if high > low and np.isfinite(high - low) and bool((x[1:] >= x[:-1]).all()):
@@ -165,6 +169,36 @@ def runs_with(query: Query, *, values: bool = False) -> Runs:
         return records(place, values=values or query.values, failed=query.failed, read=read)
 
     return query.runs(of_place, read_all=True)
+
+
+def runs_having(query: Query, name: str, *, workers: bool, values: bool = False) -> Runs:
+    """Return the runs of a query that have a series; the limit of the query counts only these.
+
+    If no run has it, the query reports an error, whose message names the series that exist.
+
+    Raises:
+        KeyNameError: The name is no legal name of a series.
+    """
+    keys.series_file(name)
+    having, lacking = set[str](), list[Run]()
+
+    def has_series(run: Run) -> bool:
+        if any(True for _ in _files_of([run], name, workers=workers)):
+            having.add(run.url)
+            return True
+        lacking.append(run)
+        return False
+
+    def of_place(place: Place, read: Mapping[str, Blob]) -> Iterator[Run]:
+        return records(place, values=values or query.values, failed=query.failed, read=read)
+
+    runs = query.runs(of_place, read_all=True, keep=has_series)
+    if lacking and not having:
+        query.failed(unknown_series(name, place_of(query), (run.entries for run in lacking)))
+    if lacking and having and query.filters and not runs:
+        note = f"no run that matches has a series {quoted(name)}"
+        return Runs((), total=runs.total, notes=[*runs.notes, note])
+    return runs
 
 
 def _files_of(runs: Iterable[Run], name: str, *, workers: bool) -> Iterator[SeriesFile]:
@@ -196,7 +230,7 @@ def series(
     Args:
         urls: One place or several, see `URLs`, or a `Query`; by default the base folder.
         name: The name of the series.
-        columns: Keep only these columns; patterns with ``*``, ``?`` and ``[…]`` are allowed.
+        columns: Keep only these columns; patterns with ``*``, ``?`` and ``[…]`` are allowed. By default, all.
         workers: Include the series of this name of all workers; the column `rank` names the worker.
         repeated: Include rows of earlier attempts that a resumed run repeated.
         status: Only runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
@@ -213,7 +247,7 @@ def series(
     Raises:
         ConfigurationError: The filter is invalid, or the status is unknown.
         RunMissingError: There is no run.
-        UnknownNameError: No run has such a series; the message names those that exist.
+        UnknownNameError: No run has such a series, or such a column; the message names those that exist.
         StorageError: A place cannot be listed, or a file cannot be read.
 
     >>> from notata import Logbook
@@ -225,16 +259,19 @@ def series(
     0  dt_0.2     5   0.04
     """
     query = Query.of(urls, status=status, where=where, storage_options=storage_options, failed=failed)
-    runs = runs_with(query)
-    files = [*_files_of(runs, name, workers=workers)]
-    if runs and not files:
-        query.failed(unknown_series(name, place_of(query), (run.entries for run in runs)))
-    return gathered(files, name, columns=chosen(columns), repeated=repeated, failed=query.failed)
+    runs = runs_having(query, name, workers=workers)
+    files = _files_of(runs, name, workers=workers)
+    wanted = chosen(columns)
+    found = gathered(files, name, columns=wanted, repeated=repeated, failed=query.failed)
+    there = {column for data in found.data for column in data}
+    for pattern in unmatched(wanted or (), there) if found.rows else ():
+        query.failed(unknown_column(pattern, name, place_of(query), _summaries(runs)))
+    return found
 
 
 def curves(
     urls: URLs | Query | None = None,
-    y: str | Iterable[str] = "*",
+    y: str | Iterable[str] | None = None,
     x: str = STEP,
     *,
     series: str = SCALARS,
@@ -262,14 +299,14 @@ def curves(
         where: Only runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or for
             which this function of a `Run` is true.
         storage_options: Options for fsspec.
-        failed: Called with the error of each place that cannot be listed or has no run, and of each file that cannot be
-            read. By default, the first such error is raised.
+        failed: Called with the error of each place that cannot be listed or has no run, of each file that cannot be
+            read, and of each run in which a column has texts. By default, the first such error is raised.
 
     Cost: one listing for each 1000 files, one read for each run, and one request for each 8 MiB of a series; 32 at
     once. At most about 32 MiB are held besides the rows of one run.
 
     Raises:
-        ConfigurationError: The filter is invalid, or a column has texts instead of numbers.
+        ConfigurationError: The filter is invalid, or a column of `y` or `x` has texts instead of numbers in some run.
         RunMissingError: There is no run.
         UnknownNameError: No run has such a series, or such a column; the message names those that exist.
         StorageError: A place cannot be listed, or a file cannot be read.
@@ -281,16 +318,15 @@ def curves(
     ...             log.scalars(step=step, loss=rate**step)
     >>> for curve in curves("memory://search/curves", "loss"):
     ...     print(curve.run.run_id, curve.x, curve.y)
-    rate_0.5 [0. 1. 2.] [1.   0.5  0.25]
-    rate_0.9 [0. 1. 2.] [1.   0.9  0.81]
+    rate_0.5 [0 1 2] [1.   0.5  0.25]
+    rate_0.9 [0 1 2] [1.   0.9  0.81]
     """
     query = Query.of(urls, status=status, where=where, storage_options=storage_options, failed=failed)
     if not 0 <= smooth < 1:
         raise ConfigurationError(f"invalid smoothing {smooth}: pass a number from 0 to less than 1")
-    wanted = [y] if isinstance(y, str) else list(y)
     return curves_in(
-        runs_with(query),
-        wanted,
+        runs_having(query, series, workers=workers),
+        chosen(y),
         x,
         series=series,
         smooth=smooth,
@@ -302,7 +338,7 @@ def curves(
 
 def curves_in(
     runs: Runs,
-    y: Sequence[str],
+    y: Sequence[str] | None,
     x: str = STEP,
     *,
     series: str = SCALARS,
@@ -311,45 +347,56 @@ def curves_in(
     place: str,
     failed: Failed,
 ) -> Iterator[Curve]:
-    """Yield the curves of runs that were listed; the arguments are those of `curves`, and the name of the place."""
+    """Yield the curves of runs from `runs_having`; the arguments are those of `curves`, and the name of the place."""
     found = {run.url: run for run in runs}
-    files = [*_files_of(runs, series, workers=workers)]
-    if runs and not files:
-        failed(unknown_series(series, place, (run.entries for run in runs)))
-    columns = missing = [*dict.fromkeys([*y, *_columns_of(x)])]
-    for file, data in read_each(files, series, columns=columns, failed=failed):
-        missing = [pattern for pattern in missing if not any(is_chosen(column, [pattern]) for column in data)]
-        try:
-            for curve in curves_of(found[file.store.url], data, y, x, file.rank):
-                yield curve.smoothed(smooth)
-        except NotataError as error:
-            failed(error)
-    for pattern in missing if files else ():
-        failed(_unknown_column(pattern, series, place, runs))
+    missing = [*dict.fromkeys([*(y or ()), *_columns_of(x)])]
+    columns = None if y is None else missing
+    for file, data in read_each(_files_of(runs, series, workers=workers), series, columns=columns, failed=failed):
+        missing = unmatched(missing, data)
+        for curve in curves_of(found[file.store.url], data, y, x, file.rank, failed=failed):
+            yield curve.smoothed(smooth)
+    for pattern in missing if runs else ():
+        failed(unknown_column(pattern, series, place, _summaries(runs)))
 
 
-def curves_of(run: Run, data: SeriesData, y: Iterable[str], x: str = STEP, rank: str = "") -> Iterator[Curve]:
+def curves_of(
+    run: Run, data: SeriesData, y: Iterable[str] | None, x: str = STEP, rank: str = "", *, failed: Failed
+) -> Iterator[Curve]:
     """Yield the curves of the rows of one run; the arguments are those of `curves`.
 
-    Raises:
-        ConfigurationError: A column has texts instead of numbers.
+    A column with texts instead of numbers is skipped, and reported as an error.
     """
     if _columns_of(x) and x not in data:
+        return
+    if _columns_of(x) and _is_text(data, x):
+        failed(_texts(run, data, x, rank))
         return
     along, has_x = _coordinates(data, x)
     numbers = [column for column in data if column != x and not _is_text(data, column)]
     found = (
-        [pattern] if pattern in data else [name for name in numbers if is_chosen(name, [pattern])] for pattern in y
+        [numbers]
+        if y is None
+        else ([one] if one in data else [name for name in numbers if is_chosen(name, [one])] for one in y)
     )
     for column in dict.fromkeys(chain.from_iterable(found)):
+        if _is_text(data, column):
+            failed(_texts(run, data, column, rank))
+            continue
         given = data.given(column) & has_x
         yield Curve(run, column, along[given], _numbers(data, column)[given], rank)
 
 
-def _coordinates(data: SeriesData, x: str) -> tuple[Array, npt.NDArray[np.bool_]]:
+def _texts(run: Run, data: SeriesData, column: str, rank: str) -> ConfigurationError:
+    """Return the error for a column with texts."""
+    where = f"{run.name}, worker {rank}," if rank else run.name
+    message = f"the column {quoted(column)} of the series {quoted(data.name)} of {where} has texts, not numbers"
+    return ConfigurationError(message, url=run.url, key=column)
+
+
+def _coordinates(data: SeriesData, x: str) -> tuple[Coordinates, npt.NDArray[np.bool_]]:
     """Return the coordinate of each row, and which rows have one."""
     if x == STEP:
-        return data.step.astype(np.float64), np.ones(data.rows, bool)
+        return data.step, np.ones(data.rows, bool)
     if x == TIME:
         return data.time, np.ones(data.rows, bool)
     if x == RELATIVE:
@@ -358,13 +405,8 @@ def _coordinates(data: SeriesData, x: str) -> tuple[Array, npt.NDArray[np.bool_]
     return _numbers(data, x), data.given(x)
 
 
-def _unknown_column(column: str, name: str, url: str, runs: Iterable[Run]) -> UnknownNameError:
-    """Return the error for a column that none of the runs has; the message names those in their summaries."""
-    summaries = [loaded(run.metadata.get(SUMMARY)) for run in runs]
-    known = sorted({quoted(one) for found in summaries if name in found for one in found[name]["columns"]})
-    there = f"; it has {listed(known, 20)}" if known else ""
-    message = f"the series {quoted(name)} of the runs at {url} has no column {quoted(column)}{there}"
-    return UnknownNameError(message, url=url, key=column)
+def _summaries(runs: Iterable[Run]) -> Iterator[object]:
+    return (run.metadata.get(SUMMARY) for run in runs)
 
 
 def _columns_of(x: str) -> list[str]:
@@ -377,18 +419,10 @@ def _is_text(data: SeriesData, column: str) -> bool:
 
 
 def _numbers(data: SeriesData, column: str) -> Array:
-    """Return a column of numbers or booleans as float64; gaps are NaN.
-
-    Raises:
-        ConfigurationError: It has texts.
-    """
+    """Return a column of numbers or booleans as float64; gaps are NaN."""
     values = data[column]
     if values.dtype.kind != "O":
         return values.astype(np.float64)
-    if _is_text(data, column):
-        raise ConfigurationError(
-            f"the column {quoted(column)} of the series {quoted(data.name)} has texts, not numbers"
-        )
     return np.array([np.nan if value is None else float(value) for value in values.tolist()], np.float64)
 
 

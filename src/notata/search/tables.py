@@ -233,9 +233,13 @@ def _usual(runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 
 def _extremes(runs: Iterable[Run]) -> set[str]:
-    """Return the full names of the smallest and largest values of series: ``loss.min`` beside ``loss``."""
+    """Return the full names of the smallest and largest values of series: ``loss.min`` beside ``loss``.
+
+    A column of numbers that a user named ``loss.min`` is none: it has a ``loss.min.min`` itself.
+    """
     names = {name for run in runs for name in run.metrics}
-    return {f"metrics.{name}" for name in names if name.endswith((".min", ".max")) and name[:-4] in names}
+    extremes = {name for name in names if name.endswith((".min", ".max")) and name[:-4] in names}
+    return {f"metrics.{name}" for name in extremes if f"{name}.min" not in names}
 
 
 def _free(name: str, path: str, taken: Iterable[str]) -> str:

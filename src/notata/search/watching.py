@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from notata._base import keys
-from notata.errors import ConfigurationError, ContainerMissingError, MissingError, StorageError
+from notata.errors import ContainerMissingError, MissingError, NotataError, StorageError
 from notata.run.state import ENDED
 from notata.search.curving import STEP, Curve, curves_of
 from notata.search.following import LONGEST, SLOWER, Outages, end_of
@@ -89,14 +89,14 @@ class CurveWatcher:
         smooth: The weight of the moving average.
         workers: Include the series of workers, and those that start later.
         interval: Seconds between two polls; by default 1 on a local disk, else 2.
-        tell: Called with messages: the end of a run, an outage, a replaced file.
+        tell: Called with messages: the end of a run, an outage, a replaced file, a column with texts.
         wait: Called to wait for some seconds.
     """
 
     def __init__(
         self,
         runs: Iterable[Run],
-        y: Sequence[str] = ("*",),
+        y: Sequence[str] | None = None,
         x: str = STEP,
         *,
         series: str = SCALARS,
@@ -116,6 +116,7 @@ class CurveWatcher:
         self._tell = tell
         self._wait = wait
         self._outages = Outages(tell)
+        self._told: set[str] = set()
         for one in self._runs.values():
             own = keys.series_file(series)
             one.rows[own] = _Rows(one.run.file(own))
@@ -145,12 +146,14 @@ class CurveWatcher:
             for rows in one.rows.values():
                 if rows.data is None:
                     continue
-                try:
-                    found = [*curves_of(one.run, rows.data.without_repeated(), self._y, self._x, rows.rank)]
-                except ConfigurationError as error:
-                    self._tell(str(error))
-                    continue
-                yield from (curve.smoothed(self._smooth) for curve in found)
+                data = rows.data.without_repeated()
+                for curve in curves_of(one.run, data, self._y, self._x, rows.rank, failed=self._tell_once):
+                    yield curve.smoothed(self._smooth)
+
+    def _tell_once(self, error: NotataError) -> None:
+        if str(error) not in self._told:
+            self._told.add(str(error))
+            self._tell(str(error))
 
     def _read(self, watched: Iterable[_Run]) -> set[str]:
         """Read new rows; return the URLs of the runs that have some."""
@@ -183,7 +186,7 @@ class CurveWatcher:
             self._series,
             start=rows.end,
             repeated=True,
-            columns=[*self._y, self._x],
+            columns=None if self._y is None else [*self._y, self._x],
             first=first,
         )
         return rows.add(new)
