@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -303,12 +304,15 @@ def read_series(
 def read_last(store: Store, key: str, name: str) -> SeriesData:
     """Return the last rows of a file that is too large for `read_series`: those of its last 8 MiB.
 
+    They are omitted if they have too many values, as only forged ones do.
+
     Cost: two requests.
     """
     size = store.fetch(key, 0, 1).size
     tail = store.fetch(key, size - PIECE, size).data
-    whole = tail[tail.find(b"\n") + 1 : tail.rfind(b"\n") + 1]
-    tables = [table for table, _ in BlockParser().parsed(whole) if len(table.step)]
+    tables: list[Table] = []
+    with suppress(TooLargeError):
+        tables = _tables(tail[tail.find(b"\n") + 1 :])
     return SeriesData(name, stacked(tables), size).without_repeated()
 
 
@@ -318,16 +322,22 @@ def summary_of_file(data: bytes) -> dict[str, Any]:
     Raises:
         TooLargeError: It has more than 2 million values, rows times columns; a forged file of 1 MiB may have billions.
     """
+    return SeriesData("", stacked(_tables(data))).without_repeated().summary()
+
+
+def _tables(data: bytes) -> list[Table]:
+    """Parse the whole lines of a small part of a file, or raise a `TooLargeError` if it has too many values."""
     tables: list[Table] = []
     names: set[str] = set()
     rows = 0
     for table, _ in BlockParser().parsed(data[: data.rfind(b"\n") + 1]):
-        tables.append(table)
-        rows += len(table.step)
-        names |= table.columns.keys()
+        if len(table.step):
+            tables.append(table)
+            rows += len(table.step)
+            names |= table.columns.keys()
         if rows * len(names) > _SUMMARIZED:
             raise TooLargeError(f"it has more than {_SUMMARIZED:,} values, which is too much for a table")
-    return SeriesData("", stacked([table for table in tables if len(table.step)])).without_repeated().summary()
+    return tables
 
 
 def kinds_of(values: Array) -> list[str]:
