@@ -177,6 +177,19 @@ def test_a_row_that_is_interrupted_anywhere(near: bool) -> None:
     assert log.reader.verify().ok
 
 
+def test_a_summary_stays_if_the_rows_cannot_be_read_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = place()
+    store = faults_in(open_store(there.url), near=True)
+    log = Logbook("run", store, environment=False, heartbeat=0)
+    log.scalars(loss=0.5)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(growing_file.GrowingFile, "write", lambda *line: interrupt())
+        log.scalars(loss=0.25)
+    store.fail(1, key="series/scalars.jsonl")
+    log.mark_complete()
+    assert stored_summaries(there)["scalars"]["columns"]["loss"]["last"] == 0.5
+
+
 @pytest.mark.parametrize("near", [True, False], ids=["near", "far"])
 def test_a_handler_adds_a_row_within_any_row(near: bool) -> None:
     there = place()

@@ -46,8 +46,9 @@ def brief(value: object, most: int = 100) -> str:
     try:
         return repr(value)[:most]
     except Exception:  # Python does not print integers of more than 4300 digits, and a class may have its own repr
-        is_int = isinstance(value, int)
-        return f"an integer of {value.bit_length()} bits" if is_int else indefinite(type(value).__name__)  # type: ignore[attr-defined]
+        if isinstance(value, int):
+            return f"an integer of {value.bit_length()} bits"
+        return indefinite(type(value).__name__)
 
 
 def indefinite(name: str) -> str:

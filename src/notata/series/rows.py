@@ -122,6 +122,7 @@ class RowEncoder:
 
     def resume(self, columns: Iterable[Column], kinds: Mapping[str, type | None]) -> None:
         """Continue with the columns of earlier rows, and their types; a column without values has no type yet."""
+        self.columns = {}
         for column in columns:
             column.kind = kinds.get(column.name)
             column.prefix = f", {_quote(column.name)}: "

@@ -171,7 +171,6 @@ class Series:
         if not self._is_exact and self._rows <= _RECOUNTED:
             with self._lock, suppress(StorageError):
                 self._file.flush()
-                self._encoder.columns.clear()
                 self._begin(None)
                 self._is_exact = True
         columns = list(self._encoder.columns.values())[:most]
