@@ -269,8 +269,8 @@ class ExperimentReader(Reader):
         >>> frame.groupby("run_id")["loss"].min().tolist()
         [0.1, 0.2]
         """
-        from notata.series.columns import unknown_column, unmatched  # imports numpy
-        from notata.series.many import chosen, gathered, series_files, unknown_series
+        from notata.series.columns import chosen, unknown_column, unmatched
+        from notata.series.many import gathered, series_files, unknown_series  # imports numpy
 
         runs = runs_below(self._store.list(skipped=self._warn_skipped))
         files = [
@@ -283,10 +283,11 @@ class ExperimentReader(Reader):
         wanted = chosen(columns)
         found = gathered(files, name, columns=wanted, repeated=repeated)
         there = {column for data in found.data for column in data}
-        for pattern in unmatched(wanted or (), there) if found.rows else ():
+        missing = unmatched(wanted or (), there) if found.rows else []
+        if missing:
             stored = self._store.fetch_many(f"{folder}/{keys.METADATA}" for folder in runs)
             summaries = ((parsed(blob.data) or {}).get(SUMMARY) for blob in stored.values())
-            raise unknown_column(pattern, name, self.url, summaries)
+            raise unknown_column(missing[0], name, self.url, summaries)
         return found
 
     # -- show ----------------------------------------------------------------------------------------------

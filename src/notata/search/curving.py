@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Final, TypeAlias
@@ -19,17 +19,16 @@ from notata.search.choosing import Query, Runs, Status, Wheres
 from notata.search.places import Place, Run
 from notata.search.record import records
 from notata.search.target import Failed, URLs, raise_error
-from notata.series.columns import unknown_column, unmatched
+from notata.series.columns import chosen, is_chosen, unknown_column, unmatched
 from notata.series.many import (
     RunSeries,
     SeriesFile,
-    chosen,
     gathered,
     read_each,
     series_files,
     unknown_series,
 )
-from notata.series.reading import SeriesData, is_chosen
+from notata.series.reading import SeriesData
 from notata.series.summary import SCALARS
 from notata.store import Blob
 
@@ -162,13 +161,16 @@ def _bins(x: Coordinates, bins: int) -> npt.NDArray[np.int64]:
 # -- runs --------------------------------------------------------------------------------------------------
 
 
-def runs_with(query: Query, *, values: bool = False) -> Runs:
-    """Return the runs of a query, with parameters and metrics if `values` is true or the query needs them."""
+def runs_with(query: Query, *, values: bool = False, keep: Callable[[Run], bool] | None = None) -> Runs:
+    """Return the runs of a query, with parameters and metrics if `values` is true or the query needs them.
+
+    With `keep`, the limit of the query counts only runs for which it is true.
+    """
 
     def of_place(place: Place, read: Mapping[str, Blob]) -> Iterator[Run]:
         return records(place, values=values or query.values, failed=query.failed, read=read)
 
-    return query.runs(of_place, read_all=True)
+    return query.runs(of_place, read_all=True, keep=keep)
 
 
 def runs_having(query: Query, name: str, *, workers: bool, values: bool = False) -> Runs:
@@ -189,10 +191,7 @@ def runs_having(query: Query, name: str, *, workers: bool, values: bool = False)
         lacking.append(run)
         return False
 
-    def of_place(place: Place, read: Mapping[str, Blob]) -> Iterator[Run]:
-        return records(place, values=values or query.values, failed=query.failed, read=read)
-
-    runs = query.runs(of_place, read_all=True, keep=has_series)
+    runs = runs_with(query, values=values, keep=has_series)
     if lacking and not having:
         query.failed(unknown_series(name, place_of(query), (run.entries for run in lacking)))
     if lacking and having and query.filters and not runs:

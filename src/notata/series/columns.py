@@ -1,16 +1,26 @@
-"""Columns that were requested of a series, and that no run has."""
+"""Columns of a series that are requested by name or pattern, and the error for those that no run has."""
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Collection, Iterable
 
 from notata._base.display import listed
 from notata._base.terminal import quoted
 from notata.errors import UnknownNameError
-from notata.series.parsing import is_chosen
 from notata.series.summary import loaded
 
-__all__ = ["unknown_column", "unmatched"]
+__all__ = ["chosen", "is_chosen", "unknown_column", "unmatched"]
+
+
+def chosen(columns: str | Iterable[str] | None) -> list[str] | None:
+    """Return the patterns of columns as a list."""
+    return [columns] if isinstance(columns, str) else None if columns is None else list(columns)
+
+
+def is_chosen(name: str, patterns: Collection[str]) -> bool:
+    """Check whether a column has one of these names, or matches one of them as a pattern with ``*``, ``?``, ``[…]``."""
+    return name in patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def unmatched(patterns: Iterable[str], columns: Collection[str]) -> list[str]:

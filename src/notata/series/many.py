@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["RunSeries", "SeriesFile", "chosen", "gathered", "read_each", "series_files", "unknown_series"]
+__all__ = ["RunSeries", "SeriesFile", "gathered", "read_each", "series_files", "unknown_series"]
 
 Failed: TypeAlias = "Callable[[NotataError], None]"
 
@@ -258,8 +258,3 @@ def gathered(
             read.append((file, data))
             values += data.rows * max(1, len(data))
     return RunSeries(name, read)
-
-
-def chosen(columns: str | Iterable[str] | None) -> list[str] | None:
-    """Return the patterns of columns as a list."""
-    return [columns] if isinstance(columns, str) else None if columns is None else list(columns)

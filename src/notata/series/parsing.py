@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
@@ -16,9 +15,10 @@ import numpy.typing as npt
 
 from notata._base import limits
 from notata.formats import without_surrogates
+from notata.series.columns import is_chosen
 from notata.series.rows import INT64, NONFINITE, RESERVED, STEP, TIME, TRY, as_float
 
-__all__ = ["Array", "BlockParser", "Table", "is_chosen", "stacked"]
+__all__ = ["Array", "BlockParser", "Table", "stacked"]
 
 Array = npt.NDArray[Any]
 
@@ -50,11 +50,6 @@ class Table:
         """Return the columns that match one of the patterns."""
         columns = {name: column for name, column in self.columns.items() if is_chosen(name, patterns)}
         return replace(self, columns=columns, nans={name: mask for name, mask in self.nans.items() if name in columns})
-
-
-def is_chosen(name: str, patterns: Collection[str]) -> bool:
-    """Check whether a column has one of these names, or matches one of them as a pattern with ``*``, ``?``, ``[…]``."""
-    return name in patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 class BlockParser:

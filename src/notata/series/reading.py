@@ -22,7 +22,7 @@ from notata.errors import (
     TooLargeError,
     UnknownNameError,
 )
-from notata.series.parsing import Array, BlockParser, Table, is_chosen, stacked
+from notata.series.parsing import Array, BlockParser, Table, stacked
 from notata.series.rows import INT64, STEP, TIME, as_float
 from notata.series.summary import Column, summary_of
 
@@ -36,7 +36,6 @@ __all__ = [
     "PIECE",
     "SeriesData",
     "check_joined",
-    "is_chosen",
     "joined",
     "kinds_of",
     "read_last",
@@ -241,6 +240,28 @@ class SeriesData(Mapping[str, Array]):
         return values
 
 
+class _Rows:
+    """Tables of rows that are being read, and their size when they are stacked.
+
+    Attributes:
+        tables: The tables that have rows.
+        rows: The number of rows.
+        names: The columns.
+    """
+
+    def __init__(self) -> None:
+        self.tables: list[Table] = []
+        self.rows = 0
+        self.names: set[str] = set()
+
+    def add(self, table: Table) -> None:
+        """Add a table; one without rows has no effect."""
+        if len(table.step):
+            self.tables.append(table)
+            self.rows += len(table.step)
+            self.names |= table.columns.keys()
+
+
 def read_series(
     store: Store,
     key: str,
@@ -280,25 +301,19 @@ def read_series(
     if isinstance(start, bool) or not isinstance(start, int | np.integer) or not 0 <= start < INT64:
         raise ConfigurationError(f"invalid start {display.brief(start)}: pass 0, or `end` of an earlier read")
     start = int(start)
-    tables: list[Table] = []
-    parser = BlockParser()
-    names: set[str] = set()
-    invalid, end, rows = 0, start, 0
+    parser, found = BlockParser(), _Rows()
+    invalid, end = 0, start
     for data in _lines(store, key, start, missing_ok, first):
         end += len(data)
-        for parsed, bad in parser.parsed(data):
+        for table, bad in parser.parsed(data):
             invalid += bad
-            table = parsed if columns is None else parsed.only(columns)
-            if len(table.step):
-                tables.append(table)
-                rows += len(table.step)
-                names |= table.columns.keys()
-                _check_count(store, key, name, rows, len(names), before)
+            found.add(table if columns is None else table.only(columns))
+            _check_count(store, key, name, found.rows, len(found.names), before)
     if invalid:
         lines = "1 line that is no row; it was" if invalid == 1 else f"{invalid:,} lines that are no rows; they were"
         warn(f"{store.url}/{key} has {lines} skipped", DamagedFileWarning)
-    found = SeriesData(name, stacked(tables), end)
-    return found if repeated else found.without_repeated()
+    whole = SeriesData(name, stacked(found.tables), end)
+    return whole if repeated else whole.without_repeated()
 
 
 def read_last(store: Store, key: str, name: str) -> SeriesData:
@@ -327,17 +342,12 @@ def summary_of_file(data: bytes) -> dict[str, Any]:
 
 def _tables(data: bytes) -> list[Table]:
     """Parse the whole lines of a small part of a file, or raise a `TooLargeError` if it has too many values."""
-    tables: list[Table] = []
-    names: set[str] = set()
-    rows = 0
+    found = _Rows()
     for table, _ in BlockParser().parsed(data[: data.rfind(b"\n") + 1]):
-        if len(table.step):
-            tables.append(table)
-            rows += len(table.step)
-            names |= table.columns.keys()
-        if rows * len(names) > _SUMMARIZED:
+        found.add(table)
+        if found.rows * len(found.names) > _SUMMARIZED:
             raise TooLargeError(f"it has more than {_SUMMARIZED:,} values, which is too much for a table")
-    return tables
+    return found.tables
 
 
 def kinds_of(values: Array) -> list[str]:
