@@ -9,11 +9,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import pyarrow.json
 import pytest
 
 from tests.backends import Place
 
-__all__ = ["FIELDS", "parsers", "read_with", "rows", "same", "stored_summaries", "summarized", "values"]
+__all__ = [
+    "FIELDS",
+    "parsed_by_arrow",
+    "parsers",
+    "read_with",
+    "rows",
+    "same",
+    "stored_summaries",
+    "summarized",
+    "values",
+]
 
 FIELDS = {"step", "time", "try", "nonfinite"}
 parsers = pytest.mark.parametrize("parser", ["pyarrow", "json"])
@@ -26,6 +37,19 @@ def read_with(parser: str) -> Iterator[None]:
         if parser == "json":
             patch.setitem(sys.modules, "pyarrow", None)
         yield
+
+
+def parsed_by_arrow(patch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list to which the size of each block is added that pyarrow parses from now on."""
+    sizes: list[int] = []
+    original = pyarrow.json.read_json
+
+    def read_json(source: Any, *arguments: Any, **options: Any) -> Any:
+        sizes.append(source.size())
+        return original(source, *arguments, **options)
+
+    patch.setattr(pyarrow.json, "read_json", read_json)
+    return sizes
 
 
 def rows(data: bytes) -> list[dict[str, Any]]:

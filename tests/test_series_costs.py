@@ -13,7 +13,6 @@ from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any, cast
 
-import pyarrow.json
 import pytest
 
 from notata import Logbook, LogReader
@@ -175,14 +174,7 @@ def many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_many_rows_are_parsed_by_one_call_of_pyarrow_for_each_piece(
     many_rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parsed: list[int] = []
-    original = pyarrow.json.read_json
-
-    def read_json(source: Any, *arguments: Any, **options: Any) -> Any:
-        parsed.append(source.size())
-        return original(source, *arguments, **options)
-
-    monkeypatch.setattr(pyarrow.json, "read_json", read_json)
+    parsed = series.parsed_by_arrow(monkeypatch)
     reader = LogReader(many_rows)
     reader.series()  # imports modules
     parsed.clear()

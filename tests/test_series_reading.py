@@ -33,7 +33,7 @@ from notata import (
 from notata._base import limits
 from notata.testing import FaultyBackend
 from tests.backends import Place
-from tests.series import FIELDS, parsers, read_with, rows, same
+from tests.series import FIELDS, parsed_by_arrow, parsers, read_with, rows, same
 
 KEY = "log_run/series/scalars.jsonl"
 GOOD = b'{"step": 0, "time": 1.5, "a": 1}\n'
@@ -59,15 +59,7 @@ def reader(place: Place) -> LogReader:
 @pytest.fixture
 def by_arrow(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the blocks that pyarrow parses from now on."""
-    parsed: list[int] = []
-    original = pyarrow.json.read_json
-
-    def read_json(source: Any, *arguments: Any, **options: Any) -> Any:
-        parsed.append(source.size())
-        return original(source, *arguments, **options)
-
-    monkeypatch.setattr(pyarrow.json, "read_json", read_json)
-    return parsed
+    return parsed_by_arrow(monkeypatch)
 
 
 # -- rows that notata wrote ----------------------------------------------------------------------------------
