@@ -134,6 +134,9 @@ def test_the_verbs(store: Store, folder: Path) -> None:
     store.write("f/x1", b"")
     assert [(entry.key, entry.size) for entry in store.list()] == [("f/x1", 0), ("f/x[1]", 7)]
     assert [entry.key for entry in store.list("f")] == ["f/x1", "f/x[1]"]
+    (folder / "f/deep/d").mkdir(parents=True)
+    assert (store.folder_names(), store.folder_names("f"), store.folder_names("f", "x")) == (["f"], ["deep"], [])
+    assert store.folder_names("f/x1") == store.folder_names("gone") == []
     store.delete(["f/x[1]", "gone"])
     assert [entry.key for entry in store.list()] == ["f/x1"]
     assert not store.exists("f")
@@ -386,6 +389,7 @@ def test_a_lost_connection_is_made_anew_for_what_may_be_repeated(
         ("open", lambda: store.write("sub/a", b"2")),
         ("mv", lambda: store.write("sub/a", b"3")),
         ("ls", lambda: store.list()),
+        ("ls", lambda: store.folder_names()),
         ("info", lambda: store.create("b", b"4")),
         ("rm_file", lambda: store.delete(["b"])),
     ]
@@ -393,7 +397,7 @@ def test_a_lost_connection_is_made_anew_for_what_may_be_repeated(
         lost.append(call)
         step()
         assert not lost
-    assert len(server.made) == 8
+    assert len(server.made) == 9
     assert [path.name for path in (tmp_path / "runs").rglob("*")] == ["sub", "a"]
     assert (tmp_path / "runs/sub/a").read_bytes() == b"3"
 
@@ -691,6 +695,17 @@ def test_a_name_that_the_client_would_take_for_another_one_is_refused(
     for refused in (store.read, store.stat, lambda key: store.write(key, b"1"), lambda key: store.create(key, b"1")):
         with pytest.raises(KeyNameError, match="another file"):
             refused(name)
+
+
+@pytest.mark.parametrize(
+    ("url", "client"), [("s3://b/runs", "s3fs"), ("s3a://b/runs", "s3fs"), ("gs://b/runs", "gcsfs")]
+)
+def test_an_environment_without_the_client_of_a_bucket_names_it(
+    url: str, client: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, client, None)
+    with pytest.raises(ConfigurationError, match=f"the package {client} is not installed; run pip install {client}"):
+        open_store(url)
 
 
 def test_a_missing_client_names_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:

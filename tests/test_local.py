@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,32 +20,12 @@ import pytest
 from notata import Logbook
 from notata.errors import ConflictError, FullError
 from notata.store import open_store
-from notata.store.backends import local, local_folders, local_locks, local_staged
+from notata.store.backends import local
+from tests.watched import Watched, watched_system
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there a file that is open can be neither removed nor replaced")
 
 fcntl = pytest.importorskip("fcntl", reason="the systems without it are skipped above")
-
-
-class Watched:
-    """A module whose calls in this thread are counted and may be made to fail; other threads belong to other runs."""
-
-    def __init__(self, module: ModuleType, calls: list[str]) -> None:
-        self._module = module
-        self._calls = calls
-        self._thread = threading.get_ident()
-        self.instead: dict[str, Callable[..., Any]] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._module, name)
-        if not callable(found) or isinstance(found, type) or threading.get_ident() != self._thread:
-            return found
-
-        def call(*arguments: Any, **options: Any) -> Any:
-            self._calls.append(name)
-            return self.instead.get(name, found)(*arguments, **options)
-
-        return call
 
 
 @pytest.fixture(autouse=True)
@@ -82,11 +61,7 @@ def calls() -> list[str]:
 @pytest.fixture
 def system(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> Watched:
     """Return the object that the local store uses as `os`."""
-    watched = Watched(os, calls)
-    for module in (local, local_folders, local_locks, local_staged):
-        monkeypatch.setattr(module, "os", watched)
-    monkeypatch.setattr(local_locks, "fcntl", Watched(fcntl, calls))
-    return watched
+    return watched_system(calls, monkeypatch)
 
 
 def lines(folder: Path, run_id: str = "run") -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -251,14 +252,14 @@ def test_a_resume_and_an_overwrite_warn_as_a_claim(place: Place, how: str) -> No
 
 def test_a_warning_that_is_an_error_leaves_a_run_as_it_was(place: Place) -> None:
     place.logbook().mark_failed("on purpose")
-    before = {name: place.bytes(name) for name in place.names(logs=True)}
+    before = place.files()
     s3.known.forget()
     with habit(BOTH), warnings.catch_warnings():
         warnings.simplefilter("error", UnprotectedWarning)
         for options in ({}, {"resume": True}, {"overwrite": True}, {}):
             with pytest.raises(UnprotectedWarning):
                 place.logbook(**options)
-    assert {name: place.bytes(name) for name in place.names(logs=True)} == before
+    assert place.files() == before
 
 
 @pytest.mark.filterwarnings("ignore::notata.UnprotectedWarning")
@@ -299,6 +300,59 @@ def test_a_store_without_part_copies_gets_the_file_again(place: Place, monkeypat
     assert not uploads(place)
 
 
+def no_copies(verb: str, url: str, headers: Headers) -> Headers:
+    """A store that takes a copy for an upload of nothing."""
+    return {name: value for name, value in headers.items() if not name.lower().startswith("x-amz-copy-source")}
+
+
+def ignores_at_copy(verb: str, url: str, headers: Headers) -> Headers:
+    """A store that ignores the conditions for the target of a copy."""
+    is_copy = any(name.lower() == "x-amz-copy-source" for name in headers)
+    return _without(headers, "If-Match", "If-None-Match") if is_copy else headers
+
+
+@pytest.mark.parametrize("dialect", [no_copies, ignores_at_copy])
+def test_a_store_that_copies_nothing_safely_gets_the_content(place: Place, dialect: Habit) -> None:
+    with Logbook("a", place.url + "/here", storage_options=place.options) as log:
+        log.text("notes", "converged")
+    options: Any = {"source_options": place.options, "destination_options": place.options}
+    with habit(dialect), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sync(f"{place.url}/here/log_a", f"{place.url}/there", **options)
+        store = place.store()
+        assert store.copies_from(store) is (dialect is ignores_at_copy)
+    key = "log_a/artifacts/notes.txt"
+    assert place.bytes(f"there/{key}") == place.bytes(f"here/{key}") == b"converged"
+    with habit(dialect), counted() as sent:
+        place.put("here/log_a/artifacts/later", b"later")
+        sync(f"{place.url}/here/log_a", f"{place.url}/there", **options)
+    assert [each for each in sent if each.startswith("GET") and "later" in each]
+    assert place.bytes("there/log_a/artifacts/later") == b"later"
+
+
+def test_parts_of_another_size_are_copied_as_they_are(place: Place) -> None:
+    """The copy has the ETag of the original, whatever program sent it."""
+    data = bytes(range(256)) * (11 * 2**20 // 256)
+    place.raw().pipe_file(f"{place.url}/x", data, chunksize=5 * 2**20)
+    store = place.store()
+    entry = store.stat("x")
+    assert entry.version.endswith("-3")
+    assert store.copy_on_server("y", store, entry, "") == entry.version
+    assert place.bytes("y") == data
+    with pytest.raises(ConflictError):
+        store.copy_on_server("y", store, entry, "0" * 32)
+
+
+def test_a_copy_of_another_version_is_no_success(place: Place) -> None:
+    """Some stores ignore the condition for the source of a copy. The ETag of the copy tells."""
+    store = place.store()
+    store.write("x", b"one")
+    entry = store.stat("x")
+    store.write("x", b"two")
+    with habit(ignores("x-amz-copy-source-if-match")), pytest.raises(ConflictError, match="changed its source"):
+        store.copy_on_server("y", store, entry, "")
+
+
 def test_a_list_with_a_repeated_token_is_an_error(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     store = place.store()
     store.write("x", b"1")
@@ -320,3 +374,13 @@ def uploads(place: Place) -> list[Any]:
     prefix = place.url.split("/", 3)[3]
     found = place.raw().list_multipart_uploads("test-bucket")
     return [upload for upload in found if upload["Key"].startswith(prefix)]
+
+
+def test_a_store_that_is_opened_often_handles_each_reply_once(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        place.store().exists("a")
+    with caplog.at_level(logging.DEBUG, "botocore.hooks"):  # names each function that it calls
+        place.store().exists("a")
+    called = [message for message in caplog.messages if "needs-retry.s3" in message]
+    assert [message for message in called if "_give_up" in message]
+    assert len(called) == len(set(called))

@@ -11,6 +11,7 @@ Each exception is also the builtin that a caller expects, so ``except FileExists
     ├── RunExistsError (FileExistsError)       a run with this id already exists
     ├── RunDisplacedError (RuntimeError)       another writer has taken over the run
     ├── RunEndedError (RuntimeError)           the run has already ended
+    ├── SweepError (RuntimeError)              a sweep could not go on, or has points without a complete run
     ├── BatchError (ExceptionGroup)            several keys of one batch failed, each with its own error
     └── StorageError (OSError)                 the storage refused the request or failed
         ├── MissingError (FileNotFoundError)         there is no file under this key
@@ -33,6 +34,7 @@ Each exception is also the builtin that a caller expects, so ``except FileExists
     IncompleteListingWarning (UserWarning)     a listing skipped a folder or a file
 
     Terminated (SystemExit)                    the process received SIGTERM
+    SweepInterrupted (KeyboardInterrupt)       Ctrl-C ended a sweep
 """
 
 from __future__ import annotations
@@ -70,6 +72,7 @@ __all__ = [
     "RunMissingError",
     "StorageError",
     "StoredNameError",
+    "SweepError",
     "TooLargeError",
     "UnknownNameError",
     "UnprotectedWarning",
@@ -173,6 +176,21 @@ class RunDisplacedError(NotataError, RuntimeError):
 
 class RunEndedError(NotataError, RuntimeError):
     """The run has already ended, and its status cannot change. Start a new run, or resume it with ``resume=True``."""
+
+
+class SweepError(NotataError, RuntimeError):
+    """A sweep could not go on, or has points without a complete run. The same call again does what is left.
+
+    Attributes:
+        result: The `notata.sweep.SweepResult`: what was done, and what failed. It contains credentials, so it is not
+            pickled with the error.
+    """
+
+    result: Any = None  # a SweepResult, which this module cannot import
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        kind, arguments, state = (*super().__reduce__(), None)[:3]
+        return kind, arguments, {name: value for name, value in (state or {}).items() if name != "result"}
 
 
 class StorageError(NotataError, OSError):
@@ -312,3 +330,21 @@ class Terminated(SystemExit):
 
     def __str__(self) -> str:
         return "SIGTERM"
+
+
+class SweepInterrupted(KeyboardInterrupt):
+    """Ctrl-C ended a sweep, after the runs that had begun. The same call again does what is left.
+
+    It is a `KeyboardInterrupt`, so ``except Exception`` does not catch it.
+
+    Attributes:
+        result: The `notata.sweep.SweepResult` of what was done.
+    """
+
+    def __init__(self, result: Any = None) -> None:
+        super().__init__(result)
+        self.result = result
+
+    def __str__(self) -> str:
+        done = f" ({self.result})" if self.result is not None else ""
+        return f"the sweep was interrupted{done}; the same call does the rest"

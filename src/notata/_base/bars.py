@@ -31,22 +31,32 @@ _bars = 0
 
 
 class Bar(Callback):  # type: ignore[misc]
-    """One progress bar, a line of the display. It never raises. Without a display it only counts."""
+    """One progress bar, a line of the display. It never raises. Without a display it only counts.
 
-    def __init__(self, label: str, size: int | None = None) -> None:
+    Attributes:
+        label: The text before the bar.
+
+    Args:
+        label: The text before the bar.
+        size: The value at the end, if it is known.
+        unit: What the value counts.
+    """
+
+    def __init__(self, label: str, size: int | None = None, unit: str = "bytes") -> None:
         super().__init__(size)
+        self.label = label
         self._fork = ForkCheck()
         self._shown = _acquire_display()
         self._task: Any = None
         with suppress(Exception):
             if self._shown is not None:
-                self._task = self._shown.add_task(label, total=size)
+                self._task = self._shown.add_task(label, total=size, unit=unit)
 
     def call(self, hook_name: str | None = None, **_: Any) -> None:
         """Show the current value; fsspec calls this after each change."""
         with suppress(Exception):
             if self._shown is not None and not self._fork.is_forked():  # a forked child does not use the display
-                self._shown.update(self._task, completed=self.value, total=self.size)
+                self._shown.update(self._task, completed=self.value, total=self.size, description=self.label)
 
     def close(self) -> None:
         """Remove the line. A second call does nothing."""
@@ -96,13 +106,27 @@ class _Terminal:
         return self._file.fileno()
 
 
-class _BytesColumn(progress.ProgressColumn):
-    """Number of bytes so far, and the total number if known."""
+class _ValueColumn(progress.ProgressColumn):
+    """The value so far, and at the end if known."""
 
     def render(self, task: progress.Task) -> Text:
         """Return the text of the column for rich."""
-        so_far = decimal(int(task.completed))
-        return Text(so_far if task.total is None else f"{so_far} of {decimal(int(task.total))}")
+        so_far = _with_unit(task.completed, task)
+        return Text(so_far if task.total is None else f"{so_far} of {_with_unit(task.total, task)}")
+
+
+class _SpeedColumn(progress.ProgressColumn):
+    """The change of the value in a second."""
+
+    def render(self, task: progress.Task) -> Text:
+        """Return the text of the column for rich."""
+        speed = task.finished_speed or task.speed
+        return Text("?" if speed is None else f"{_with_unit(speed, task)}/s")
+
+
+def _with_unit(value: float, task: progress.Task) -> str:
+    unit = task.fields.get("unit", "bytes")
+    return decimal(int(value)) if unit == "bytes" else f"{value:,.{0 if value == int(value) else 1}f} {unit}"
 
 
 def _acquire_display() -> progress.Progress | None:
@@ -168,8 +192,8 @@ def _make_display(console: Console) -> progress.Progress:
     columns = (
         progress.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=_WIDEST)),
         progress.BarColumn(),  # the column that shrinks on a narrow terminal
-        _BytesColumn(table_column=Column(no_wrap=True)),
-        progress.TransferSpeedColumn(table_column=Column(no_wrap=True)),
+        _ValueColumn(table_column=Column(no_wrap=True)),
+        _SpeedColumn(table_column=Column(no_wrap=True)),
         progress.TimeRemainingColumn(table_column=Column(no_wrap=True)),
     )
     # Output of the script appears above the bars if standard output is a terminal; output to a file is unchanged.

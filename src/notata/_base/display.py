@@ -1,14 +1,12 @@
-"""Format human-readable sizes, times and names, and HTML for notebooks."""
+"""Format human-readable sizes, times and names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
-__all__ = ["brief", "counted", "duration", "indefinite", "listed", "more", "rows", "sections", "shortened", "size"]
+__all__ = ["brief", "counted", "duration", "indefinite", "listed", "more", "shortened", "size"]
 
-_MOST: Final = 60  # displayed rows
-_WIDTH: Final = 200  # displayed characters of a value
 _LARGEST: Final = 10**30  # bytes; a server can report a size beyond the range of a float
 
 
@@ -109,49 +107,3 @@ def shortened(text: str, width: int = 40) -> str:
         return text
     end = (width - 1) * 2 // 5 if width > 1 else 0
     return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
-
-
-def sections(title: str, parts: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return HTML with a title and tables of names and values; empty tables are skipped.
-
-    >>> sections("run a", {"params": {"omega": 2.0}})
-    '<div><b>run a</b><table><caption>params</caption><tr><th>omega</th><td>2.0</td></tr></table></div>'
-    """
-    tables = "".join(
-        f"<table><caption>{_escaped(name)}</caption>{_limited([_pair(*item) for item in part.items()], 2)}</table>"
-        for name, part in parts.items()
-        if part
-    )
-    return f"<div><b>{_escaped(title)}</b>{tables}</div>"
-
-
-def rows(title: str, columns: Sequence[str], records: Iterable[Mapping[str, Any]]) -> str:
-    """Return HTML with a title and a table of many rows.
-
-    >>> rows("sweep", ["dt"], [{"dt": 0.1}])
-    '<div><b>sweep</b><table><tr><th>dt</th></tr><tr><td>0.1</td></tr></table></div>'
-    """
-    head = "".join(f"<th>{_escaped(name)}</th>" for name in columns)
-    lines = ["".join(f"<td>{_shown(record.get(name, ''))}</td>" for name in columns) for record in records]
-    return f"<div><b>{_escaped(title)}</b><table><tr>{head}</tr>{_limited(lines, len(columns))}</table></div>"
-
-
-def _pair(name: str, value: Any) -> str:
-    return f"<th>{_shown(name)}</th><td>{_shown(value)}</td>"
-
-
-def _limited(lines: Sequence[str], columns: int) -> str:
-    rest = more(len(lines), _MOST)
-    shown = [*lines[:_MOST], *([f'<td colspan="{columns}">… {rest}</td>'] if rest else ())]
-    return "".join(f"<tr>{line}</tr>" for line in shown)
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    return _escaped(text if len(text) <= _WIDTH else f"{text[:_WIDTH]}…")
-
-
-def _escaped(text: str) -> str:
-    from html import escape  # the import takes 2 ms, and only notebooks need it
-
-    return escape(text)

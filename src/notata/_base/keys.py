@@ -36,10 +36,12 @@ __all__ = [
     "artifact",
     "check",
     "data",
+    "experiment",
     "is_growing",
     "is_log",
     "is_manifest",
     "is_reserved",
+    "is_run_id",
     "join",
     "plot",
     "problem_of_stored",
@@ -74,6 +76,7 @@ RESERVED: Final = ".notata-"
 
 _SEGMENT_BYTES: Final = 255  # NAME_MAX of Linux and macOS
 _KEY_BYTES: Final = 1024  # S3 and GCS
+_RUN: Final = "the run's folder"
 _LOGS: Final = re.compile(r"(?:workers/[^/]+/)?log\.txt")
 _JSON_LINES: Final = ".jsonl"
 _SERIES: Final = re.compile(r"(?:workers/([^/]+)/)?series/(.+)\.jsonl")
@@ -81,6 +84,9 @@ _MANIFESTS: Final = re.compile(r"(?:workers/[^/]+/)?manifest\.json")
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.=+-]*)*")
 """Pattern of nearly all keys. A short key that matches is valid without further checks."""
+
+_PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_.=+-]{1,200}")
+"""Pattern of nearly all run ids, which need no further check."""
 
 
 def check(key: str | os.PathLike[str], *, prefix: str = "") -> str:
@@ -105,6 +111,24 @@ def check(key: str | os.PathLike[str], *, prefix: str = "") -> str:
         return text
     if problem := _problem(text, prefix):
         raise KeyNameError(f"{quoted(text)} cannot be a key: {problem}", key=text)
+    return text
+
+
+def experiment(name: str | os.PathLike[str]) -> str:
+    """Return the name of an experiment as a string if it can be a folder on every backend.
+
+    Raises:
+        KeyNameError: It cannot; the message states the reason.
+
+    >>> experiment("pendulum/large")
+    'pendulum/large'
+    """
+    text = os.fspath(name) if isinstance(name, os.PathLike) else name
+    if not isinstance(text, str):
+        raise KeyNameError(f"invalid name of an experiment {text!r} of type {type(text).__name__}: pass a string")
+    if problem := _problem(text, ""):
+        reason = problem.replace(_RUN, "the base folder")
+        raise KeyNameError(f"{quoted(text)} is no valid name of an experiment: {reason}", key=text)
     return text
 
 
@@ -137,7 +161,7 @@ def _problem(key: str, prefix: str, *, reserved: bool = False) -> str | None:
     if not key:
         return "it is empty"
     if key.startswith("/"):
-        return "it is absolute, but keys are relative to the run's folder"
+        return f"it is absolute, but keys are relative to {_RUN}"
     if key.endswith("/"):
         return "it ends with a slash; pass the name of a file, or a folder without the slash"
     if "\\" in key:
@@ -165,7 +189,7 @@ def _segment_problem(key: str, reserved: bool) -> str | None:
         if not segment:
             return "it has an empty segment ('//')"
         if segment in (".", ".."):
-            return f"it has the segment {segment!r}, which could leave the run's folder"
+            return f"it has the segment {segment!r}, which could leave {_RUN}"
         if segment.startswith(RESERVED) and not reserved:
             return f"names that begin with {RESERVED!r} are reserved for unfinished writes"
         if len(segment.encode()) > _SEGMENT_BYTES:
@@ -275,6 +299,21 @@ def run_folder(run_id: str) -> str:
     if problem := _problem(folder, ""):
         raise KeyNameError(f"{quoted(folder)} cannot be a run's folder: {problem}", key=folder)
     return folder
+
+
+def is_run_id(text: str) -> bool:
+    """Check whether a run can have this id: a forged row may name another folder.
+
+    >>> is_run_id("oscillator_dt_0.001"), is_run_id("../../a"), is_run_id("")
+    (True, False, False)
+    """
+    if _PLAIN_ID.fullmatch(text):
+        return True
+    try:
+        run_folder(text)
+    except KeyNameError:
+        return False
+    return True
 
 
 def run_id(folder: str) -> str:

@@ -15,6 +15,8 @@ from notata.errors import EncodeError, TooLargeError
 __all__ = [
     "INDEX",
     "INDEX_CELLS",
+    "INDEX_PART",
+    "INDEX_PARTS",
     "LINE",
     "LINE_SHOWN",
     "LOG",
@@ -23,7 +25,9 @@ __all__ = [
     "METADATA",
     "METRICS",
     "PARAMS",
+    "ROW_METRICS",
     "ROW_PARAMS",
+    "ROW_VALUES",
     "SERIES",
     "SERIES_COLUMNS",
     "SERIES_NAME",
@@ -51,7 +55,13 @@ METRICS: Final = 4 * 2**20
 """Bytes of artifacts/metrics.json for tables, filters and comparisons."""
 
 ROW_PARAMS: Final = 2**20
-"""Bytes of parameters that metadata.json repeats for tables; larger parameters are read from their file."""
+"""Bytes of parameters that metadata.json of a run of an experiment repeats; larger ones are read from their file."""
+
+ROW_VALUES: Final = 64 * 2**10
+"""Bytes of parameters that metadata.json of any other run repeats, as listings of runs read all of it."""
+
+ROW_METRICS: Final = 64 * 2**10
+"""Bytes of metrics that metadata.json repeats; larger ones are read from their file."""
 
 MANIFEST: Final = 256 * 2**20
 """Bytes of manifest.json, for about 1.5 million files."""
@@ -64,6 +74,12 @@ INDEX: Final = 64 * 2**20
 
 INDEX_CELLS: Final = 4_000_000
 """Parameters and metrics in all rows of index.csv."""
+
+INDEX_PART: Final = 256 * 2**20
+"""Bytes of a part of an index; notata writes parts of at most about 64 MiB."""
+
+INDEX_PARTS: Final = 8 * 2**30
+"""Bytes of all parts of an index, for some ten million runs; a row takes about three times its bytes in memory."""
 
 LOG: Final = 256 * 2**20
 """Bytes of log.txt for `LogReader.log`; `tail` and `grep` read logs of any size in pieces."""

@@ -123,9 +123,17 @@ def identity(pid: int | None = None) -> str:
     Returns:
         The name; empty if the system does not support this (everywhere except Linux).
     """
-    pid = os.getpid() if pid is None else pid
+    return _own_identity() if pid is None else _identity_of(pid)
+
+
+def _identity_of(pid: int) -> str:
     here, start = machine(), _start(pid)
     return f"{here}/{pid}/{start}" if here and start else _UNKNOWN
+
+
+@functools.lru_cache(1)
+def _own_identity() -> str:
+    return _identity_of(os.getpid())
 
 
 def alive(name: str) -> bool | None:
@@ -166,6 +174,7 @@ def _tag(pid: int) -> str:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_tag.cache_clear)  # a child can have the process id of a former ancestor
+    os.register_at_fork(after_in_child=_own_identity.cache_clear)
 
 
 def is_running(tag: str) -> bool | None:

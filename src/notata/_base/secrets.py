@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import quote, urlsplit, urlunsplit
 from weakref import WeakSet
 
@@ -232,12 +232,32 @@ def _named(options: object, name: str) -> Iterator[tuple[str, str]]:
         yield name, options
 
 
+class _Environment:
+    """The secrets in environment variables, to redact them if a message repeats them.
+
+    `os.environ` decodes each variable each time. Its own dictionary, if it has one, shows that nothing has changed.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[Any, Any] | None = None
+        self._secrets: frozenset[str] = frozenset()
+
+    def secrets(self) -> frozenset[str]:
+        now: dict[Any, Any] | None = getattr(os.environ, "_data", None)
+        if now is None or now != self._before:
+            before = None if now is None else now.copy()  # first, as another thread may set a variable
+            with suppress(RuntimeError):
+                self._secrets, self._before = frozenset(_of_environment(list(os.environ.items()))), before
+        return self._secrets
+
+
 class _Known:
     """The secrets of this process: those of living holders, and of the environment."""
 
     def __init__(self) -> None:
         self._holders: WeakSet[Holder] = WeakSet()
         self._lock = threading.Lock()
+        self._environment = _Environment()
         self._found: frozenset[str] = frozenset()
         self._values = Values(())
         self._due = float("-inf")
@@ -259,7 +279,7 @@ class _Known:
         return self._values
 
     def _update(self) -> None:
-        found = set(_of_environment())
+        found = set(self._environment.secrets())
         holders: list[Holder] = []
         with suppress(RuntimeError):  # another thread added a holder
             holders = list(self._holders)
@@ -283,11 +303,7 @@ def refresh() -> None:
     _known.refresh()
 
 
-def _of_environment() -> Iterator[str]:
-    """Yield the secrets in environment variables, to redact them if a message repeats them."""
-    variables: list[tuple[str, str]] = []
-    with suppress(RuntimeError):  # another thread set a variable
-        variables = list(os.environ.items())
+def _of_environment(variables: Iterable[tuple[str, str]]) -> Iterator[str]:
     for name, value in variables:
         if is_secret_name(name, value) and name not in _FOLDERS:
             plain = value.lower() in _TRIVIAL or _NUMBER.fullmatch(value) or _PATH.match(value)

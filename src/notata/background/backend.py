@@ -139,6 +139,9 @@ class BackgroundBackend(Wrapper):
         self._queue.wait(self.full(key))
         return self.inner.append(key, data, tail)
 
+    def copies_from(self, source: Backend) -> bool:
+        return False  # a copy would overtake pending writes
+
     def delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         gone = {name: self.full(name) for name in names}
         if names:  # pending writes may replace these files: store them first, or remove nothing
@@ -180,6 +183,10 @@ class BackgroundBackend(Wrapper):
     def list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         self.arrive(folder)
         yield from self.inner.list(folder, beginning)
+
+    def folder_names(self, folder: str, beginning: str = "") -> Iterator[str | Gap]:
+        self.arrive(folder)
+        yield from self.inner.folder_names(folder, beginning)
 
     def irregular(self) -> builtins.list[str]:
         self.arrive("")

@@ -60,6 +60,8 @@ _EXTRAS: Final = {
 }
 """The extra of notata that installs the client of a protocol."""
 
+_CLIENTS: Final = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
+
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)")
 _VARIABLE: Final = re.compile(r"\$(\w+|\{\w+\})")
 _FLATTENED: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?:[/\\](?![/\\])|$)")
@@ -200,6 +202,7 @@ def _remote(scheme: str, url: str, options: dict[str, Any], timeout: float) -> S
     engine = options.pop("engine", None)
     if engine is not None and (scheme not in ("s3", "s3a") or engine not in ("s3fs", "obstore")):
         raise ConfigurationError(f"engine is 's3fs' or 'obstore', for s3:// only; not {engine!r} for {scheme}://")
+    _check_client(scheme)
     if engine == "obstore":
         from notata.store.backends.s3_obstore import ObstoreS3Backend as Chosen
     elif scheme in ("s3", "s3a"):
@@ -220,6 +223,18 @@ def _remote(scheme: str, url: str, options: dict[str, Any], timeout: float) -> S
             extra = f"; for example, run pip install 'notata[{_EXTRAS[scheme]}]'" if scheme in _EXTRAS else ""
             raise ConfigurationError(f"cannot open {scheme}:// storage: {error}{extra}", url=scheme) from error
     return Store(Chosen(url, options, timeout))
+
+
+def _check_client(scheme: str) -> None:
+    """Refuse a bucket whose client is not installed, as in an environment for disks only. Nothing is imported."""
+    from importlib.util import find_spec
+
+    client = _CLIENTS.get(scheme)
+    if client is not None and find_spec(client) is None:
+        raise ConfigurationError(
+            f"cannot open {scheme}:// storage: the package {client} is not installed; run pip install {client}",
+            url=scheme,
+        )
 
 
 def _location(base: str | os.PathLike[str] | UPath) -> tuple[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import builtins
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -25,7 +25,7 @@ from notata.errors import ConflictError, NotataError
 from notata.store.appending import Tail
 from notata.store.builtin_errors import failure_of_builtin
 from notata.store.entries import Blob, Entry
-from notata.store.gaps import Gap
+from notata.store.gaps import Gap, folder_or_gap
 from notata.store.in_flight import BYTES_AT_ONCE, started_in_thread
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
     from notata.store.files import Upload
+    from notata.store.outlines import Outline
     from notata.store.store import Store
 
 __all__ = ["ABSENT", "Backend", "Staging"]
@@ -192,6 +193,23 @@ class Backend(ABC):
         """Return this backend, with every operation refused if its root is a link."""
         return self
 
+    def serving_pages(self) -> Self:
+        """Return this backend, with HTML files written as pages that browsers show, if the storage keeps such types."""
+        return self
+
+    # -- copies that the storage makes itself --------------------------------------------------------------
+
+    def copies_from(self, source: Backend) -> bool:
+        """Check whether the storage can copy files of another backend to this one itself. Tested once a process."""
+        return False
+
+    def copy_on_server(self, key: str, source: Backend, entry: Entry, match: str | None) -> str | None:
+        """Let the storage copy one version of a file of `source`; `match` as in `put`. Return the new version.
+
+        Return None if it cannot copy this file, or not with the condition.
+        """
+        return None
+
     # -- requests that need no thread to wait for them -----------------------------------------------------
 
     def start_put(self, key: str, data: bytes) -> Future[str]:
@@ -235,8 +253,30 @@ class Backend(ABC):
         """Check whether a folder of this name exists; in a bucket, whether a file lies below it. One request."""
         return next(iter(self.list(key)), None) is not None
 
-    def make_folder(self, key: str) -> None:
-        """Create a folder, or the root, with its parents."""
+    def folder_names(self, folder: str, beginning: str = "") -> Iterator[str | Gap]:
+        """Yield the name of each folder directly in `folder`, in any order, never from a cache; see `list`.
+
+        By default this lists all files below `folder`.
+        """
+        seen, start = set(), len(folder) + 1 if folder else 0
+        for found in self.list(folder, beginning):
+            name, slash, _ = found.key[start:].partition("/")
+            if slash and name not in seen:
+                seen.add(name)
+                yield folder_or_gap(folder, name)
+
+    def list_outlined(self, folder: str, beginning: str, outline: Outline) -> Iterator[Entry | Gap]:
+        """List as `list` does; a storage where outlines are cheaper leaves out the folders that it outlines."""
+        return self.list(folder, beginning)
+
+    def make_folder(self, key: str) -> bool:
+        """Create a folder, or the root, with its parents. Return True if it is known to be new."""
+        return False
+
+    def make_folders(self, names: Sequence[str]) -> None:
+        """Create several folders below the root."""
+        for name in names:
+            self.make_folder(name)
 
     def make_parents(self, key: str) -> None:
         """Create the parent folders of a key, if other programs need them."""

@@ -10,7 +10,7 @@ from notata._base import keys
 from notata.errors import StorageError
 from notata.store.entries import Entry
 
-__all__ = ["Gap", "Gaps", "Skipped", "gap_or", "ignore"]
+__all__ = ["Gap", "Gaps", "Skipped", "folder_or_gap", "gap_or", "ignore"]
 
 _KEPT: Final = 100  # errors of one listing; a bucket may hold millions of illegal names
 
@@ -49,6 +49,21 @@ def gap_or(entry: Entry, *, removable: bool = True) -> Entry | Gap:
     if problem is None:
         return entry
     return Gap(entry.key, problem, entry if removable and keys.stays_below(entry.key) else None)
+
+
+def folder_or_gap(inside: str, name: str) -> str | Gap:
+    """Return the name of a listed folder, or a gap if its path is no legal key.
+
+    Args:
+        inside: The folder that contains it, as a key; empty for the root.
+        name: Its name there, as the storage reports it.
+
+    >>> folder_or_gap("runs", "log_a"), folder_or_gap("runs", "..").why
+    ('log_a', "it has the segment '..', which could leave the run's folder")
+    """
+    key = f"{inside}/{name}" if inside else name
+    problem = keys.problem_of_stored(key)
+    return name if problem is None else Gap(key, problem)
 
 
 class Gaps:

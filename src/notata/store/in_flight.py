@@ -269,7 +269,7 @@ class _Translated(Outcome[T]):
 
     def __init__(self, first: Future[T], translate: Callable[[Exception], Exception]) -> None:
         super().__init__()
-        self._first = first
+        self._first: Future[T] | None = first
         self._translate = translate
         first.add_done_callback(self._end)
 
@@ -281,6 +281,7 @@ class _Translated(Outcome[T]):
             self.set_exception(self._translated(error) if isinstance(error, Exception) else error)
         else:
             self.set_result(first.result())
+        self._first = None  # break the reference cycle, which keeps the bytes until the next garbage collection
 
     def _translated(self, error: Exception) -> Exception:
         try:
@@ -289,7 +290,8 @@ class _Translated(Outcome[T]):
             return failed
 
     def cancel(self) -> bool:
-        return self._first.cancel()
+        first = self._first
+        return self.cancelled() if first is None else first.cancel()
 
 
 pools: dict[int, Pool] = {}

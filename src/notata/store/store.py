@@ -15,9 +15,9 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar, cast, final
@@ -47,6 +47,7 @@ from notata.store.entries import Blob, Entry
 from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter
 from notata.store.gaps import Gap, Skipped, ignore
 from notata.store.in_flight import translated
+from notata.store.outlines import Outline
 from notata.store.targets import Appending, Writing
 from notata.store.unfinished import is_abandoned, is_unfinished, new_name
 
@@ -185,6 +186,14 @@ class Store:
         A folder that a user names may be a link. A run that is removed or written as a copy may not be one.
         """
         return self._on(self.backend.strictly())
+
+    def serving_pages(self) -> Store:
+        """Return this store, with HTML files that it writes to a bucket shown by browsers.
+
+        By default they are downloads: a page that opens in the bucket's origin can run scripts there. This is for pages
+        that notata itself makes.
+        """
+        return self._on(self.backend.serving_pages())
 
     def sparing(self, bytes_at_once: int) -> Store:
         """Return this store with fewer bytes of one large file in flight: slower, but with less memory."""
@@ -358,6 +367,33 @@ class Store:
             else:
                 return
 
+    def copies_from(self, source: Store) -> bool:
+        """Check whether the storage can copy files of another store to this one itself.
+
+        For an S3 store other than Amazon's, this is tested once per bucket and process.
+        """
+        with self.guard("write to", None):
+            return self.backend.copies_from(source.backend)
+
+    def copy_on_server(self, key: str, source: Store, entry: Entry, match: str | None) -> str | None:
+        """Let the storage copy one version of a file of another store, so that its bytes do not pass this process.
+
+        Args:
+            key: The new file.
+            source: The store for which `copies_from` is true.
+            entry: The file there, in the version to copy.
+            match: The version to replace, as in `put`.
+
+        Returns:
+            The version that was stored; None if the storage cannot copy this file, or not with the condition.
+
+        Raises:
+            ConflictError: Another writer changed one of the two files.
+            MissingError: The source has no such file.
+        """
+        with self.guard("write", keys.check(key)):
+            return self.backend.copy_on_server(key, source.backend, entry, match)
+
     def put(self, key: str, data: bytes, match: str | None) -> str:
         """Store at most 8 MiB in one request.
 
@@ -458,6 +494,7 @@ class Store:
         *,
         skipped: Skipped | None = None,
         unfinished: Callable[[Entry], object] | None = None,
+        outline: Outline | None = None,
     ) -> Iterator[Entry]:
         """Yield the same files as `list`, one page of the storage after the other, in no particular order.
 
@@ -467,8 +504,9 @@ class Store:
             skipped: Called with the error of each folder that cannot be opened, and of each file whose name is no legal
                 key. If not given, the first such error is raised.
             unfinished: Called with each unfinished write, which is not a file yet.
+            outline: Gets folders of which only some files are looked at, on a storage where that is cheaper.
         """
-        for found in self._found(folder, beginning):
+        for found in self._found(folder, beginning, outline):
             if keys.is_reserved(found.key):
                 if unfinished is not None and isinstance(found, Entry) and is_unfinished(found.key):
                     unfinished(found)
@@ -477,6 +515,34 @@ class Store:
                 yield found
             else:
                 self._skip(found, skipped)
+
+    def folder_names(
+        self, folder: str = "", beginning: str = "", *, skipped: Skipped | None = None
+    ) -> builtins.list[str]:
+        """Return the names of the folders directly in `folder`, never from a cache and sorted.
+
+        This is cheaper than `list`, which looks at each file in them: a local disk reads one folder, and a bucket takes
+        one request per 1000 folders and files in `folder`. A bucket has no empty folders; elsewhere they are included.
+        Links are not.
+
+        Args:
+            folder: A key, or empty for the root.
+            beginning: Prefix of the names. Other names are not requested.
+            skipped: Called with the error of each folder whose name is no legal key. If not given, the first such error
+                is raised.
+
+        Raises:
+            StorageError: `folder` cannot be listed.
+            StoredNameError: Without `skipped`: the name of a folder is no legal key.
+        """
+        names = []
+        with self.guard("list", keys.check(folder) if folder else None):
+            for found in self.backend.folder_names(folder, beginning):
+                if isinstance(found, Gap):
+                    self._skip(found, skipped)
+                elif not keys.is_reserved(found):
+                    names.append(found)
+        return sorted(names)
 
     def list_all(self, *, skipped: Skipped | None = None) -> builtins.list[Entry]:
         """List as `list` does, with unfinished writes and illegal names too, if `remove` can delete them."""
@@ -516,9 +582,12 @@ class Store:
         """Check whether anything is stored below the root, even if it cannot be listed. One request on a bucket."""
         return any(not keys.is_reserved(found.key) for found in self._found())
 
-    def _found(self, folder: str = "", beginning: str = "") -> Iterator[Entry | Gap]:
+    def _found(self, folder: str = "", beginning: str = "", outline: Outline | None = None) -> Iterator[Entry | Gap]:
         with self.guard("list", keys.check(folder) if folder else None):
-            yield from self.backend.list(folder, beginning)
+            if outline is None:
+                yield from self.backend.list(folder, beginning)
+            else:
+                yield from self.backend.list_outlined(folder, beginning, outline)
 
     def _skip(self, gap: Gap, skipped: Skipped | None) -> None:
         """Report something that a listing skips, or raise its error if there is no callback."""
@@ -784,11 +853,20 @@ class Store:
         with self.guard("name", key):
             return cast("StoredPath", self.backend.path(key, self))
 
-    def make_folder(self, key: str = "") -> None:
-        """Create a folder, or the root, with its parents. A bucket needs no folders, so nothing happens there."""
+    def make_folder(self, key: str = "") -> bool:
+        """Create a folder, or the root, with its parents. A bucket needs no folders, so nothing happens there.
+
+        Returns:
+            Whether the folder is known to be new, and therefore empty.
+        """
         with self.guard("make the folder", keys.check(key) if key else None):
+            return self.folders and self.backend.make_folder(key)
+
+    def make_folders(self, names: Sequence[str]) -> None:
+        """Create several folders, as `make_folder` does."""
+        with self.guard("make the folders of", None):
             if self.folders:
-                self.backend.make_folder(key)
+                self.backend.make_folders([keys.check(name) for name in names])
 
     @contextmanager
     def local(self, key: str) -> Iterator[Path]:
@@ -829,20 +907,14 @@ class Store:
 
     # -- errors --------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def guard(self, doing: str, key: str | None) -> Iterator[None]:
+    def guard(self, doing: str, key: str | None) -> AbstractContextManager[None]:
         """Translate the backend's errors in a block to ours, each with its cause.
 
         Args:
             doing: What failed, as in ``cannot <doing> <URL>: …``.
             key: The file, or None for the root.
         """
-        try:
-            yield
-        except (NotataError, Warning):  # do not wrap a warning that the user turned into an error
-            raise
-        except Exception as error:
-            raise self.translated(error, doing, key) from self.backend.cause(error)
+        return _Guard(self, doing, key)
 
     def translated(self, error: Exception, doing: str, key: str | None) -> NotataError:
         """Return our error for one of the backend's. `guard`, batches and futures all use this."""
@@ -875,3 +947,20 @@ class Store:
     def shown(self, key: str | None) -> str:
         """Return the URL of a key, without credentials."""
         return self.backend.shown(key)
+
+
+class _Guard(AbstractContextManager[None]):
+    """The block of `Store.guard`: a class, as a generator takes twice the time, and each call of a store has one."""
+
+    __slots__ = ("_doing", "_key", "_store")
+
+    def __init__(self, store: Store, doing: str, key: str | None) -> None:
+        self._store, self._doing, self._key = store, doing, key
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        # Do not wrap a warning that the user turned into an error.
+        if isinstance(error, Exception) and not isinstance(error, NotataError | Warning):
+            raise self._store.translated(error, self._doing, self._key) from self._store.backend.cause(error)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from notata.store.appending import Tail
     from notata.store.files import Upload
+    from notata.store.outlines import Outline
     from notata.store.store import Store
 
 __all__ = ["Wrapper"]
@@ -85,6 +86,11 @@ class Wrapper(Backend):
     def list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         return self.inner.list(folder, beginning)
 
+    def list_outlined(self, folder: str, beginning: str, outline: Outline) -> Iterator[Entry | Gap]:
+        if type(self).list is not Wrapper.list:  # it lists in its own way
+            return self.list(folder, beginning)
+        return self.inner.list_outlined(folder, beginning, outline)
+
     def delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         return self.inner.delete(names)
 
@@ -122,7 +128,7 @@ def _fact(name: str) -> Any:
     return property(lambda self: getattr(self.inner, name))
 
 
-_VARIANTS: Final = {"durably", "following_links", "sparing", "strictly"}
+_VARIANTS: Final = {"durably", "following_links", "serving_pages", "sparing", "strictly"}
 _CONSTANT: Final = [name for name, fact in vars(Backend).items() if isinstance(fact, bool)]
 """Facts that are the same for all variants of a backend; they are copied, as they are read for each line of a log."""
 

@@ -47,7 +47,9 @@ class AzureBackend(GenericBackend):
 
     def put(self, key: str, data: bytes, match: str | None) -> str:
         def put(client: Client, token: str) -> str:
-            return client.call(_upload, client.fs, self._name(key), data, match, token, size=len(data))
+            name = self._name(key)  # first: it refuses names that adlfs would take for another one
+            arguments = _described(self._content_type(key), match, token)
+            return client.call(_upload, client.fs, name, data, arguments, size=len(data))
 
         return self._put_if(key, match, put)
 
@@ -109,7 +111,8 @@ class _Blocks:
 
     def commit(self) -> str:
         def commit(client: Client, token: str) -> str:
-            return client.call(_commit, client.fs, self._name, self._blocks, self._match, token)
+            arguments = _described(self._backend._content_type(self._key), self._match, token)
+            return client.call(_commit, client.fs, self._name, self._blocks, arguments)
 
         return self._backend._put_if(self._key, self._match, commit)
 
@@ -128,15 +131,18 @@ def _condition(match: str | None) -> dict[str, Any]:
     return {"etag": f'"{match}"', "match_condition": MatchConditions.IfNotModified}
 
 
-def _metadata(token: str) -> dict[str, str]:
-    return {**_METADATA, _TOKEN: token} if token else _METADATA
+def _described(kind: str, match: str | None, token: str) -> dict[str, Any]:
+    """Return content type, metadata and condition of a write as arguments of the service client."""
+    from azure.storage.blob import ContentSettings
+
+    metadata = {**_METADATA, _TOKEN: token} if token else _METADATA
+    return {"metadata": metadata, "content_settings": ContentSettings(content_type=kind), **_condition(match)}
 
 
-def _upload(fs: AbstractFileSystem, name: str, data: bytes, match: str | None, token: str) -> str:
+def _upload(fs: AbstractFileSystem, name: str, data: bytes, arguments: dict[str, Any]) -> str:
     async def upload() -> Any:
         async with _blob(fs, name) as blob:
-            condition = {"overwrite": True, "metadata": _metadata(token), **_condition(match)}
-            return await blob.upload_blob(data, length=len(data), **condition)
+            return await blob.upload_blob(data, length=len(data), overwrite=True, **arguments)
 
     return _stored(fs, sync(fs.loop, upload))
 
@@ -149,13 +155,13 @@ def _stage(fs: AbstractFileSystem, name: str, block: str, part: bytes) -> None:
     sync(fs.loop, stage)
 
 
-def _commit(fs: AbstractFileSystem, name: str, blocks: builtins.list[str], match: str | None, token: str) -> str:
+def _commit(fs: AbstractFileSystem, name: str, blocks: builtins.list[str], arguments: dict[str, Any]) -> str:
     async def commit() -> Any:
         from azure.storage.blob import BlobBlock
 
         async with _blob(fs, name) as blob:
             named = [BlobBlock(block) for block in blocks]
-            return await blob.commit_block_list(named, metadata=_metadata(token), **_condition(match))
+            return await blob.commit_block_list(named, **arguments)
 
     return _stored(fs, sync(fs.loop, commit))
 

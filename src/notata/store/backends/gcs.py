@@ -34,14 +34,14 @@ from notata.errors import (
 )
 from notata.store import batches
 from notata.store.appending import Tail
-from notata.store.backend import ABSENT
+from notata.store.backend import ABSENT, Backend
 from notata.store.backends.gcs_refusals import asking, session_options
 from notata.store.backends.http_errors import WebPageError, failure_of_page, failure_of_reply, failure_of_tls
 from notata.store.backends.patience import current
 from notata.store.backends.remote import BucketBackend, Connection
 from notata.store.entries import Blob, Entry
 from notata.store.files import Upload
-from notata.store.gaps import Gap, gap_or
+from notata.store.gaps import Gap, folder_or_gap, gap_or
 from notata.store.unfinished import new_name
 
 if TYPE_CHECKING:
@@ -57,7 +57,6 @@ _REWRITTEN: Final = 2**20  # an append to a smaller object rewrites it in 2 requ
 _QUOTA: Final = re.compile(r"(?i)\bquota ?exceeded|\bexceeds? .*\bquota\b")
 """Matches gcsfs's text of a 403; gcsfs keeps the message of the response, but not its reason code."""
 _FOR_NOW: Final = (429, 503)  # https://cloud.google.com/storage/docs/retry-strategy
-_TYPE: Final = "application/octet-stream"
 
 
 def connect(options: dict[str, Any]) -> AbstractFileSystem:
@@ -167,12 +166,13 @@ class GCSBackend(BucketBackend):
     async def _upload(self, name: str, data: bytes, match: str | None, token: str) -> str:
         from gcsfs.core import UnclosableBytesIO
 
-        resource: dict[str, Any] = {"name": name, "contentType": _TYPE}
+        kind = self._content_type(name)
+        resource: dict[str, Any] = {"name": name, "contentType": kind}
         if token:
             resource["metadata"] = {_TOKEN: token}
         mark = f"notata-{secrets.token_hex(16)}".encode()
         head = b"--%s\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n%s\r\n--%s\r\nContent-Type: %s\r\n\r\n"
-        body = head % (mark, json.dumps(resource).encode(), mark, _TYPE.encode()) + data + b"\r\n--%s--" % mark
+        body = head % (mark, json.dumps(resource).encode(), mark, kind.encode()) + data + b"\r\n--%s--" % mark
         reply = await self._ask(
             "POST",
             self._address("upload"),
@@ -194,6 +194,44 @@ class GCSBackend(BucketBackend):
         if match == ABSENT:
             raise FileExistsError(key) from error
         raise self.conflict(key, "another writer changed it") from error
+
+    def copies_from(self, source: Backend) -> bool:
+        return isinstance(source, GCSBackend) and source._connection.fs is self._connection.fs
+
+    def copy_on_server(self, key: str, source: Backend, entry: Entry, match: str | None) -> str | None:
+        """See `Backend`. A large file may take several requests."""
+        if not isinstance(source, GCSBackend):
+            return None
+        token, progress = secrets.token_hex(16), None
+        try:
+            while True:
+                reply: dict[str, Any] = source._call(
+                    "POST",
+                    "b/{}/o/{}/rewriteTo/b/{}/o/{}",
+                    source._name(entry.key),
+                    self._bucket,
+                    self._name(key),
+                    size=entry.size,
+                    ifGenerationMatch=None if match is None else match or "0",
+                    ifSourceGenerationMatch=entry.version,
+                    rewriteToken=progress,
+                    json={"contentType": self._content_type(key), "metadata": {_TOKEN: token}},
+                    json_out=True,
+                )
+                if reply.get("done", True):
+                    return self._copied(key, reply["resource"], entry)
+                progress = reply["rewriteToken"]
+        except FileExistsError as error:  # gcsfs's error for 412
+            with suppress(FileExistsError):
+                return str(self._refused(error, key, match, token)["generation"])
+            raise self.conflict(key, "another writer changed it, or its source") from error
+
+    def _copied(self, key: str, stored: dict[str, Any], entry: Entry) -> str:
+        """Return the version of a copy. An emulator may have copied another version than the one of `entry`."""
+        digest = stored_digest(stored)
+        if digest.partition(":")[0] == entry.digest.partition(":")[0] and digest != entry.digest:
+            raise self.conflict(key, "another writer changed its source")
+        return str(stored["generation"])
 
     def begin_upload(self, key: str, match: str | None) -> Upload:
         with self._bucket_needed(key):
@@ -240,7 +278,7 @@ class GCSBackend(BucketBackend):
                 ifGenerationMatch=match or "0",
                 json={
                     "sourceObjects": [{"name": source} for source in sources],
-                    "destination": {"contentType": _TYPE, "metadata": {_TOKEN: token}},
+                    "destination": {"contentType": self._content_type(key), "metadata": {_TOKEN: token}},
                 },
                 json_out=True,
             )
@@ -301,20 +339,27 @@ class GCSBackend(BucketBackend):
         return True
 
     def list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
+        for page in self._list_pages(folder, beginning):
+            for item in page.get("items", ()):
+                if not item["name"].endswith("/"):  # folder markers, which web consoles create
+                    yield gap_or(_entry(self._key(item["name"]), item))
+
+    def folder_names(self, folder: str, beginning: str = "") -> Iterator[str | Gap]:
+        start = len(self._inside(folder))
+        for page in self._list_pages(folder, beginning, delimiter="/", fields="prefixes,nextPageToken"):
+            for prefix in page.get("prefixes", ()):
+                yield folder_or_gap(folder, prefix[start:-1])
+
+    def _list_pages(self, folder: str, beginning: str, **arguments: str) -> Iterator[dict[str, Any]]:
+        """Yield the pages of a listing, at most 1000 names each."""
+        prefix = self._inside(folder) + beginning or None
         token: str | None = None
         while True:
             with self._bucket_needed(folder or None, "list"):
                 page = self._call(
-                    "GET",
-                    "b/{}/o",
-                    prefix=self._inside(folder) + beginning or None,
-                    pageToken=token,
-                    maxResults=1000,
-                    json_out=True,
+                    "GET", "b/{}/o", prefix=prefix, pageToken=token, maxResults=1000, json_out=True, **arguments
                 )
-            for item in page.get("items", ()):
-                if not item["name"].endswith("/"):  # folder markers, which web consoles create
-                    yield gap_or(_entry(self._key(item["name"]), item))
+            yield page
             token = page.get("nextPageToken")
             if not token:
                 return
@@ -396,7 +441,8 @@ class _Resumable:
         self._sent = 0
         self._sending: Future[bytes] | None = None
         self._ask = backend._connection.ask
-        arguments = backend.filesystem(), backend._bucket, backend._name(key), _TYPE
+        self._type = backend._content_type(key)
+        arguments = backend.filesystem(), backend._bucket, backend._name(key), self._type
         self._session: str | None = backend._connection.run(self._ask, initiate_upload, *arguments)
 
     def write(self, part: bytes) -> None:
@@ -427,7 +473,8 @@ class _Resumable:
         from gcsfs.core import UnclosableBytesIO
 
         while True:
-            headers = {"Content-Range": f"bytes {at}-{at + len(part) - 1}/{'*' if total is None else total}"}
+            where = f"bytes {at}-{at + len(part) - 1}/{'*' if total is None else total}"
+            headers = {"Content-Range": where, "Content-Type": self._type}  # fake-gcs-server takes that of the parts
             call, data = self._backend._connection.fs._call, UnclosableBytesIO(part)
             answer, reply = await self._ask(call, "POST", self._session, size=len(part), headers=headers, data=data)
             if reply and total is not None:

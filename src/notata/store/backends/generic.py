@@ -36,7 +36,7 @@ from notata.store.backends.publishing import Step, make_folder, move_over, step_
 from notata.store.backends.remote import RemoteBackend, without_credentials
 from notata.store.entries import Blob, Entry
 from notata.store.files import PART, Upload
-from notata.store.gaps import Gap, gap_or
+from notata.store.gaps import Gap, folder_or_gap, gap_or
 from notata.store.in_flight import started_in_thread
 
 if TYPE_CHECKING:
@@ -301,6 +301,21 @@ class GenericBackend(RemoteBackend):
                 else:
                     yield key, info
 
+    def folder_names(self, folder: str, beginning: str = "") -> Iterator[str | Gap]:
+        if self._web:  # its listings are pages, which `list` checks
+            yield from super().folder_names(folder, beginning)
+            return
+        self._connection.client.invalidate_cache()
+        name = self._name(folder).rstrip("/") or "/"
+        try:
+            found = self._connection.run_with(partial(_listed_by, name, many=_MANY))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for info in found:
+            last = posixpath.basename(str(info["name"]).rstrip("/"))
+            if info["type"] == "directory" and last.startswith(beginning):
+                yield folder_or_gap(folder, last)
+
     def _find(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield each file below a folder, with the protocol's own call for it."""
         name = self._name(folder).rstrip("/")
@@ -445,8 +460,8 @@ def _lists_by_folders(fs: AbstractFileSystem) -> bool:
     return not isinstance(fs, AsyncFileSystem) or type(fs)._find is AsyncFileSystem._find
 
 
-def _listed_by(name: str, client: Client) -> builtins.list[dict[str, Any]]:
-    return client.call(_listed, client.fs, name)
+def _listed_by(name: str, client: Client, *, many: int = 1) -> builtins.list[dict[str, Any]]:
+    return client.call(_listed, client.fs, name, many=many)
 
 
 def _listed(fs: AbstractFileSystem, name: str) -> builtins.list[dict[str, Any]]:

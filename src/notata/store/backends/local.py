@@ -15,12 +15,11 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from io import open  # noqa: A004, UP029  the builtin is gone in the last moments of the interpreter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self, cast
+from typing import TYPE_CHECKING, Final, Self, TypeAlias, cast
 
 from notata._base import keys, limits
 from notata._base.processes import ForkCheck
@@ -29,12 +28,14 @@ from notata.errors import DeadlineError, LinkError, NotataError, StoredNameError
 from notata.store.appending import Held, Tail
 from notata.store.backend import ABSENT, Backend
 from notata.store.backends.durability import Durability
-from notata.store.backends.local_folders import Folder, LinkMetError, make_folder, open_folder, parent
+from notata.store.backends.local_folders import Folder, LinkMetError, make_below, make_folder, open_folder, parent
 from notata.store.backends.local_locks import LockHeldError, NoLockError, OwnLockError, hold, locked, release
-from notata.store.backends.local_staged import Publish, Staged, publish_new, version_of, write_all
+from notata.store.backends.local_outlines import Group, grouped, look_up
+from notata.store.backends.local_reading import READ, Reading, check_regular
+from notata.store.backends.local_staged import Publish, Staged, entry_of, publish_new, version_of, write_all
 from notata.store.backends.spelling import Spelling
 from notata.store.entries import Blob, Entry
-from notata.store.gaps import Gap
+from notata.store.gaps import Gap, folder_or_gap
 from notata.store.unfinished import new_name
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
     from notata.store.backend import Staging
+    from notata.store.outlines import Outline
     from notata.store.store import Store
 
 if sys.platform != "win32":
@@ -50,8 +52,6 @@ if sys.platform != "win32":
 __all__ = ["LocalBackend"]
 
 _FOLDER_TRIES: Final = 100  # another process may remove the empty folder that we are about to write into
-_COPIED: Final = 2**20
-_READ: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _UPDATE: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _LOCK_SECONDS: Final = 30.0  # a lock is held for microseconds, or for one durable append
 OPEN_FILES: Final = 64
@@ -59,6 +59,9 @@ OPEN_FILES: Final = 64
 
 It is also limited to a quarter of the files that the process may open; the rest is for other uses.
 """
+
+
+_Walked: TypeAlias = "tuple[str, Folder, list[os.DirEntry[str]]]"
 
 
 class LocalBackend(Backend):
@@ -152,12 +155,25 @@ class LocalBackend(Backend):
         return parent(self._root, keys.join(self._below, key))
 
     def make_parents(self, key: str) -> None:
-        make_folder(self._root, keys.join(self._below, key).rpartition("/")[0])
-        if self._durability is not None:
-            self._durability.forget_folder(os.path.dirname(self._file(key)))
+        self._make(keys.join(self._below, key).rpartition("/")[0])
 
-    def make_folder(self, key: str) -> None:
-        make_folder(self._root, keys.join(self._below, key))
+    def make_folder(self, key: str) -> bool:
+        return self._make(keys.join(self._below, key))
+
+    def make_folders(self, names: Sequence[str]) -> None:
+        try:
+            with open_folder(self._root, self._below) as root:
+                for name in names:
+                    make_below(root, name)
+        except FileNotFoundError:  # of the root, or of a folder above one of these
+            super().make_folders(names)
+
+    def _make(self, folder: str) -> bool:
+        """Create a folder below the user's folder. Return whether it is new."""
+        is_new = make_folder(self._root, folder)
+        if self._durability is not None:
+            self._durability.forget_folder(os.path.join(self._root, *folder.split("/")))
+        return is_new
 
     def put(self, key: str, data: bytes, match: str | None) -> str:
         upload = self.begin_upload(key, match)
@@ -167,16 +183,16 @@ class LocalBackend(Backend):
         except BaseException:
             upload.abort()
             raise
-        return version if match is None else self._as_published(key, data, version)
+        if match is None or upload.found in (version, ""):
+            return version
+        return self._as_published(key, data, version)
 
     def _as_published(self, key: str, data: bytes, version: str) -> str:
-        """Return the version of a file that was just published.
+        """Return the version of a file that was just published, if that changed it.
 
         On a bucket that is mounted as a folder, a rename changes the time or the inode of a file.
         """
         try:
-            if version_of(self._looked_up(key)) == version:
-                return version
             found = self.get(key, 0, None, None)
         except OSError:
             return version
@@ -204,10 +220,13 @@ class LocalBackend(Backend):
     def _begun(self, key: str, match: str | None) -> Staged:
         if match is None:
             return self._staged(key, self._spelled(key, Folder.replace))
-        if match and not self._holds(key):
-            raise self.conflict(key, "another writer removed it")
-        publish = self._link if match == ABSENT else self._swap(key, match)
-        return self._staged(key, self._spelled(key, publish), stamped=True)
+        if match == ABSENT:
+            return self._staged(key, self._spelled(key, self._link), stamped=True)
+        publish = self._spelled(key, self._swap(key, match))
+        try:
+            return Staged(*self._parent(key), publish, self._durability, stamped=True)
+        except FileNotFoundError as error:  # of the folder
+            raise self.conflict(key, "another writer removed it") from error
 
     def _spelled(self, key: str, publish: Publish) -> Publish:
         """Wrap `publish` to refuse a name that the disk confuses with that of another file."""
@@ -254,8 +273,9 @@ class LocalBackend(Backend):
         def publish(folder: Folder, temporary: str, name: str) -> None:
             try:
                 with _all_locked(folder, name, self._timeout):
-                    if not _is_version(folder, name, match):
-                        raise self.conflict(key, "another writer changed it")
+                    if (found := _version(folder, name)) != match:
+                        done = "changed" if found else "removed"
+                        raise self.conflict(key, f"another writer {done} it")
                     folder.replace(temporary, name)
             except FileNotFoundError as error:  # another writer owns the run by now and has cleared its folder
                 raise self.conflict(key, "another writer cleared the folder") from error
@@ -266,13 +286,26 @@ class LocalBackend(Backend):
 
     def append(self, key: str, data: bytes, tail: Tail) -> Tail:
         at = tail.size
-        if at == 0 and not self._holds(key):
+        if at == 0 and not self._can_create(key, tail.held) and not self._holds(key):
             self.put(key, data, ABSENT)
             return Tail(len(data), held=tail.held)
         self._check_spelling(key, once=True)
         if (size := self._extended(key, data, at, tail.held)) != at:
             raise self.conflict(key, f"it has {size} bytes, not {at}")
         return Tail(at + len(data), held=tail.held)
+
+    def _can_create(self, key: str, held: Held | None) -> bool:
+        """Check whether the first append may create the file empty, as readers of a growing file expect any size.
+
+        Otherwise its first bytes are a `put`: on a disk that confuses names, with limited permissions, or durably.
+        """
+        return (
+            held is not None
+            and sys.platform != "win32"
+            and self._durability is None
+            and self._spelling.keeps(key)
+            and self._file(key) not in self._limits
+        )
 
     def _extended(self, key: str, data: bytes, at: int, held: Held | None) -> int:
         """Append `data` to a file of `at` bytes, and return its size before. With `held`, the file stays open."""
@@ -299,7 +332,7 @@ class LocalBackend(Backend):
             for _ in range(_FOLDER_TRIES):
                 file = holder.file
                 if not isinstance(file, _Growing) or not file.here():
-                    holder.hold(file := self._growing(key))
+                    holder.hold(file := self._growing(key, new=at == 0))
                 size = file.extend(data, at, self._durability, self._timeout)
                 if size is not None:
                     stays = held is not None and file.may_stay_open
@@ -310,25 +343,31 @@ class LocalBackend(Backend):
             if not stays:
                 holder.hold(None)
 
-    def _growing(self, key: str) -> _Growing:
-        folder, name = self._parent(key)
-        with folder:
-            return _Growing(folder, name)
+    def _growing(self, key: str, *, new: bool) -> _Growing:
+        """Open a file to append to it; with `new`, create it if it is missing."""
+        for last in range(_FOLDER_TRIES, 0, -1):
+            try:
+                folder, name = self._parent(key)
+                with folder:
+                    return _Growing(folder, name, os.O_CREAT if new else 0)
+            except FileNotFoundError:
+                if last == 1 or not new:
+                    raise
+                self.make_parents(key)
+        raise AssertionError("unreachable")
 
     def get(self, key: str, start: int, end: int | None, version: str | None = None, limit: int | None = None) -> Blob:
-        with self.open_read(key) as file:  # buffered, as a raw read may be short, and limited to 2 GiB
-            state = os.fstat(file.fileno())
+        with Reading(*self._parent(key), follow=self._follows) as file:
+            state = file.state
             if version is not None and version_of(state) != version:
                 raise self.conflict(key, "it changed while it was read")
-            if start:
-                file.seek(start)
             if end is not None:
-                data = file.read(max(0, end - start))
+                data = file.read(start, max(0, end - start))
             elif limit is None:
-                data = file.read()
+                data = file.read(start)
             else:
                 limits.check_size(self.url, key, state.st_size - start, limit)
-                data = file.read(limit + 1)  # it may have grown since
+                data = file.read(start, limit + 1)  # it may have grown since
                 limits.check_size(self.url, key, len(data), limit)
         return Blob(data, state.st_size, version_of(state), max(0.0, time.time() - state.st_mtime))
 
@@ -336,7 +375,7 @@ class LocalBackend(Backend):
         """Open a regular file to read it; a pipe would block until a writer opens it."""
         folder, name = self._parent(key)
         with folder:
-            file = open(self._file(key), "rb", opener=lambda *_: folder.open(name, _READ, follow=self._follows))  # noqa: UP020
+            file = open(self._file(key), "rb", opener=lambda *_: folder.open(name, READ, follow=self._follows))  # noqa: UP020
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file.close()
             raise OSError(errno.EINVAL, "it is no regular file")
@@ -344,11 +383,8 @@ class LocalBackend(Backend):
 
     def stat(self, key: str) -> Entry:
         state = self._looked_up(key)
-        if stat.S_ISDIR(state.st_mode):
-            raise IsADirectoryError(errno.EISDIR, "is a folder")
-        if not stat.S_ISREG(state.st_mode):  # opening a pipe would block until a writer opens it
-            raise OSError(errno.EINVAL, "it is no regular file")
-        return _entry(key, state)
+        check_regular(state)
+        return entry_of(key, state)
 
     def _looked_up(self, key: str) -> os.stat_result:
         folder, name = self._parent(key)
@@ -366,7 +402,13 @@ class LocalBackend(Backend):
     # -- list ----------------------------------------------------------------------------------------------
 
     def list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
-        for found in self._walk(folder, beginning):
+        return self._files(self._walk(folder, beginning))
+
+    def list_outlined(self, folder: str, beginning: str, outline: Outline) -> Iterator[Entry | Gap]:
+        return self._files(self._walk(folder, beginning, outline))
+
+    def _files(self, walk: Iterator[_Walked | Gap]) -> Iterator[Entry | Gap]:
+        for found in walk:
             if isinstance(found, Gap):
                 yield found
                 continue
@@ -382,39 +424,63 @@ class LocalBackend(Backend):
                         yield Gap(key, error)
                     continue
                 if stat.S_ISREG(state.st_mode):
-                    yield _entry(key, state)
+                    yield entry_of(key, state)
 
-    def _walk(
-        self, folder: str = "", beginning: str = ""
-    ) -> Iterator[tuple[str, Folder, builtins.list[os.DirEntry[str]]] | Gap]:
+    def _walk(self, folder: str = "", beginning: str = "", outline: Outline | None = None) -> Iterator[_Walked | Gap]:
         """Yield each folder at and below `folder`, open, with its content, outer ones first. No links are followed.
 
-        A folder below `folder` that cannot be opened is a `Gap`.
+        Folders in a folder come in the order of keys in a bucket: a search that meets a large index ends before the
+        runs beside it.
+
+        A folder below `folder` that cannot be opened is a `Gap`. Folders that are outlined are left out.
 
         Args:
             folder: The first folder, as a key, or empty for the root.
             beginning: Prefix of the names in `folder`; others are left out.
+            outline: Finds folders of which only some files are looked at.
 
         Raises:
             LinkMetError: `folder`, or one on the way to it, is a link.
             OSError: `folder` cannot be opened.
         """
-        waiting = [folder]
-        while waiting:  # no recursion: folders of other programs may be nested deeper than Python's stack
-            key = waiting.pop()
-            try:
-                opened = open_folder(self._root, keys.join(self._below, key), read=True)
-                with opened:
-                    children = [child for child in opened.scan() if child.name.startswith(beginning)]
-                    yield key, opened, children
-                    waiting += [keys.join(key, child.name) for child in children if child.is_dir(follow_symlinks=False)]
-            except (FileNotFoundError, NotADirectoryError):
-                pass
-            except OSError as error:
-                if key == folder:
-                    raise
-                yield Gap(key, error)
-            beginning = ""
+        try:
+            top = open_folder(self._root, keys.join(self._below, folder), read=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+
+        def at(key: str, *, read: bool) -> AbstractContextManager[Folder]:
+            return nullcontext(top) if key == folder else top.below(key[len(folder) :].lstrip("/"), read=read)
+
+        waiting: list[str | Group] = [folder]
+        with top:
+            while waiting:  # no recursion: folders of other programs may be nested deeper than Python's stack
+                key = waiting.pop()
+                try:
+                    if isinstance(key, Group):
+                        with at(key.key, read=False) as opened:
+                            waiting += reversed(look_up(opened, key, follow=self._follows))
+                        continue
+                    with at(key, read=True) as opened:
+                        children = [child for child in opened.scan() if child.name.startswith(beginning)]
+                        yield key, opened, children
+                        inner = [child.name for child in children if child.is_dir(follow_symlinks=False)]
+                        waiting += reversed(grouped(key, sorted(inner, key=_as_in_a_bucket), outline))
+                except (FileNotFoundError, NotADirectoryError):
+                    pass
+                except OSError as error:
+                    if key == folder:
+                        raise
+                    yield Gap(key.key if isinstance(key, Group) else key, error)
+                beginning = ""
+
+    def folder_names(self, folder: str, beginning: str = "") -> Iterator[str | Gap]:
+        try:
+            with open_folder(self._root, keys.join(self._below, folder), read=True) as opened:
+                for child in opened.scan():
+                    if child.name.startswith(beginning) and child.is_dir(follow_symlinks=False):
+                        yield folder_or_gap(folder, child.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return
 
     def irregular(self) -> builtins.list[str]:
         return sorted(keys.join(key, child.name).replace("/", os.sep) for key, _, child in self._irregular())
@@ -460,7 +526,7 @@ class LocalBackend(Backend):
                 folder.unlink(name)
                 return
             with _all_locked(folder, name, seconds):
-                if _is_version(folder, name, version):
+                if _version(folder, name) == version:
                     folder.unlink(name)
 
     def links(self) -> builtins.list[str]:
@@ -578,10 +644,10 @@ class _Growing:
 
     __slots__ = ("_fork", "_handle", "_identity", "_path", "may_stay_open")
 
-    def __init__(self, folder: Folder, name: str) -> None:
+    def __init__(self, folder: Folder, name: str, create: int = 0) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK  # opening a pipe would block without a reader
         self._handle = -1
-        self._handle = folder.open(name, flags)
+        self._handle = folder.open(name, flags | create)
         self._path, self._fork = folder.path_of(name), ForkCheck()
         state = os.fstat(self._handle)
         self._identity = _identity(state)
@@ -672,13 +738,14 @@ def _all_locked(folder: Folder, name: str, seconds: float) -> Iterator[None]:
                 file.close()
 
 
-def _is_version(folder: Folder, name: str, version: str) -> bool:
-    """Check whether a file exists and still has this version."""
+def _version(folder: Folder, name: str) -> str:
+    """Return the version of a file; empty if it does not exist."""
     try:
-        return version_of(folder.stat(name)) == version
+        return version_of(folder.stat(name))
     except FileNotFoundError:
-        return False
+        return ""
 
 
-def _entry(key: str, state: os.stat_result) -> Entry:
-    return Entry(key, state.st_size, datetime.fromtimestamp(state.st_mtime, UTC), version_of(state))
+def _as_in_a_bucket(name: str) -> str:
+    """Return the key by which a bucket sorts a folder."""
+    return f"{name}/"

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final, Self
 
-__all__ = ["Folder", "LinkMetError", "is_link", "make_folder", "open_folder", "parent"]
+__all__ = ["Folder", "LinkMetError", "is_link", "make_below", "make_folder", "open_folder", "parent"]
 
 BY_DESCRIPTOR: Final = {os.open, os.mkdir, os.stat, os.unlink, os.rmdir, os.rename, os.link} <= os.supports_dir_fd
 
@@ -76,7 +76,7 @@ class Folder:
 
     def path_of(self, name: str) -> str:
         """Return the path of a child, for messages and for libraries that need a name."""
-        return os.path.join(self.path, name)
+        return f"{self.path}{name}" if self.path.endswith(os.sep) else f"{self.path}{os.sep}{name}"
 
     def open(self, name: str, flags: int, *, follow: bool = False) -> int:
         """Open a file, and return its descriptor.
@@ -166,6 +166,17 @@ class Folder:
             raise
         return Folder(path, below, handle)
 
+    def below(self, name: str, *, read: bool = False) -> Folder:
+        """Open a folder at any depth below this one, as `open_folder` does below the user's folder."""
+        _check_length(self.path, name)
+        first, _, rest = name.partition("/")
+        folder = self.folder(first, read=read and not rest)
+        while rest:
+            first, _, rest = rest.partition("/")
+            with folder:
+                folder = folder.folder(first, read=read and not rest)
+        return folder
+
     def remove_tree(self, name: str) -> None:
         """Remove a child folder and its content, as far as possible."""
         shutil.rmtree(self._prefix + name, ignore_errors=True, dir_fd=self._handle)
@@ -206,12 +217,12 @@ def open_folder(root: str, name: str = "", *, read: bool = False) -> Folder:
     """
     if not name:
         return Folder(root)
-    if len(root) + len(name) > _LONGEST:
-        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
+    _check_length(root, name)
     parts = name.split("/")
     if not BY_DESCRIPTOR:
         return _checked(root, parts)
-    last, handle, place = len(parts) - 1, None, os.path.join(root, parts[0])
+    inside = root if root.endswith("/") else f"{root}/"
+    last, handle, place = len(parts) - 1, None, inside + parts[0]
     for number, part in enumerate(parts):
         flags = _READ if read and number == last else _PASS
         try:
@@ -223,7 +234,12 @@ def open_folder(root: str, name: str = "", *, read: bool = False) -> Folder:
         if handle is not None:
             os.close(handle)
         handle = inner
-    return Folder(os.path.join(root, name) if os.sep == "/" else os.path.join(root, *parts), name, handle)
+    return Folder(inside + name, name, handle)
+
+
+def _check_length(root: str, name: str) -> None:
+    if len(root) + len(name) > _LONGEST:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
 
 
 def _checked(root: str, parts: list[str]) -> Folder:
@@ -233,33 +249,47 @@ def _checked(root: str, parts: list[str]) -> Folder:
     return folder
 
 
-def make_folder(root: str, name: str = "") -> None:
-    """Create a folder below the user's folder, with missing parents.
+def make_folder(root: str, name: str = "") -> bool:
+    """Create a folder below the user's folder, with missing parents. Return whether it is new.
 
     Raises:
         LinkMetError: `name`, or a folder on the way to it, is a link.
-        FileExistsError: One of them is a file.
+        FileExistsError: `root` is a file.
+        NotADirectoryError: One of the others is a file.
     """
-    for last in range(_TRIES, 0, -1):
+    if not name:
+        os.makedirs(root, exist_ok=True)
+        return False
+    above, _, last = name.rpartition("/")
+    for left in range(_TRIES, 0, -1):
         try:
-            os.makedirs(root, exist_ok=True)
-            _make(root, name)
-            return
+            with open_folder(root, above) as folder:
+                return make_below(folder, last)
         except FileNotFoundError:
-            if last == 1:
+            if left == 1:
                 raise
+        with suppress(FileNotFoundError):
+            _make_all(root, above)
+    raise AssertionError("unreachable")
 
 
-def _make(root: str, name: str) -> None:
+def make_below(above: Folder, name: str) -> bool:
+    """Create a folder in a folder. Return whether it is new."""
+    try:
+        above.mkdir(name)
+    except FileExistsError:
+        above.folder(name).close()  # refuses a link and a file
+        return False
+    return True
+
+
+def _make_all(root: str, name: str) -> None:
+    os.makedirs(root, exist_ok=True)
     folder = Folder(root)
     for part in name.split("/") if name else ():
         with folder:
-            try:
-                folder = folder.folder(part)
-            except FileNotFoundError:
-                with suppress(FileExistsError):
-                    folder.mkdir(part)
-                folder = folder.folder(part)
+            make_below(folder, part)
+            folder = folder.folder(part)
     folder.close()
 
 

@@ -11,13 +11,15 @@ import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Final
 
 from notata.store.backends.durability import Durability
 from notata.store.backends.local_folders import Folder
+from notata.store.entries import Entry
 from notata.store.unfinished import new_name
 
-__all__ = ["Publish", "Staged", "publish_new", "version_of", "write_all"]
+__all__ = ["Publish", "Staged", "entry_of", "publish_new", "version_of", "write_all"]
 
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EIO}
 """Errors of file systems without hard links. ``rclone mount`` reports EIO; a broken disk would report it again."""
@@ -38,9 +40,12 @@ class Staged:
         publish: Gives the temporary file this name.
         durability: Makes the write durable, if given.
         stamped: Whether its time must differ from that of a write just before.
+
+    Attributes:
+        found: The version of a stamped file after it was published; empty if it is unknown.
     """
 
-    __slots__ = ("_durability", "_folder", "_handle", "_name", "_publish", "_stamped", "_temporary")
+    __slots__ = ("_durability", "_folder", "_handle", "_name", "_publish", "_stamped", "_temporary", "found")
 
     def __init__(
         self, folder: Folder, name: str, publish: Publish, durability: Durability | None, *, stamped: bool
@@ -50,6 +55,7 @@ class Staged:
         self._publish = publish
         self._durability = durability
         self._stamped = stamped
+        self.found = ""
         self._handle = -1
         self._temporary = new_name()
         try:
@@ -78,6 +84,9 @@ class Staged:
         version = self._publish(self._folder, self._temporary, self._name) or version
         if self._durability is not None:
             self._durability.sync_folder(self._folder.path)
+        if self._stamped:
+            with suppress(OSError):
+                self.found = version_of(self._folder.stat(self._name))
         self._folder.close()
         return version
 
@@ -131,6 +140,11 @@ def _copy_exclusively(folder: Folder, temporary: str, name: str, durability: Dur
         except BaseException:
             folder.unlink(name)
             raise
+
+
+def entry_of(key: str, state: os.stat_result) -> Entry:
+    """Return a file as a listing shows it."""
+    return Entry(key, state.st_size, datetime.fromtimestamp(state.st_mtime, UTC), version_of(state))
 
 
 def version_of(state: os.stat_result) -> str:

@@ -22,7 +22,7 @@ from notata._base.nesting import is_running
 from notata.store.appending import Tail
 from notata.store.backend import ABSENT, Backend
 from notata.store.entries import Blob, Entry
-from notata.store.gaps import Gap, gap_or
+from notata.store.gaps import Gap, folder_or_gap, gap_or
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -154,9 +154,21 @@ class MemoryBackend(Backend):
 
     def list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         inside = self._file(folder) + "/"
-        for path, file in self._fs.store.copy().items():  # atomic, whatever other threads do
-            if path.startswith(inside + beginning):
-                yield gap_or(_entry(keys.join(folder, path[len(inside) :]), file))
+        found = self._fs.store.copy()  # atomic, whatever other threads do
+        for path in sorted(path for path in found if path.startswith(inside + beginning)):  # as in a bucket
+            yield gap_or(_entry(keys.join(folder, path[len(inside) :]), found[path]))
+
+    def folder_names(self, folder: str, beginning: str = "") -> Iterator[str | Gap]:
+        inside = self._file(folder) + "/"
+        start = len(inside)
+        below = (path[start:] for path in self._fs.store.copy() if path.startswith(inside + beginning))
+        found = {name.partition("/")[0] for name in below if "/" in name}
+        found.update(
+            path[start:].partition("/")[0]
+            for path in self._fs.pseudo_dirs.copy()
+            if path.startswith(inside + beginning) and len(path) > start
+        )
+        yield from (folder_or_gap(folder, name) for name in found)
 
     def has_folder(self, key: str) -> bool:
         return super().has_folder(key) or self._file(key) in self._fs.pseudo_dirs
@@ -171,8 +183,9 @@ class MemoryBackend(Backend):
         self._prune({self._file(name).rpartition("/")[0] for name in names})
         return {}
 
-    def make_folder(self, key: str) -> None:
+    def make_folder(self, key: str) -> bool:
         self._make_folders(self._file(key) + "/")
+        return False
 
     def remove_empty_folders(self) -> None:
         inside = self._base + "/"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import io
 import os
@@ -18,7 +19,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import fsspec.asyn
 
@@ -28,6 +29,7 @@ from notata._base.threads import NO_THREADS, Outcome, whole
 from notata.errors import ConfigurationError, KeyNameError, NotataError, StorageError
 from notata.store.appending import NOTHING, Tail
 from notata.store.backend import Backend
+from notata.store.backends.content_types import content_type
 from notata.store.backends.patience import Patience, current
 from notata.store.entries import Blob
 from notata.store.files import PART
@@ -280,6 +282,9 @@ class _Started(Outcome[T]):
 class RemoteBackend(Backend):
     """A store over an fsspec file system: a bucket and a prefix, or a path."""
 
+    _pages = False  # HTML files are shown by browsers
+    _download = "application/octet-stream"  # the content type of files that browsers save
+
     def __init__(self, url: str, connection: Connection) -> None:
         super().__init__(without_credentials(url).rstrip("/"))
         self._connection = connection
@@ -316,6 +321,15 @@ class RemoteBackend(Backend):
 
     def enter(self, folder: str) -> None:
         self._prefix = keys.join(self._prefix, folder)
+
+    def serving_pages(self) -> Self:
+        other = copy.copy(self)
+        other._pages = True
+        return other
+
+    def _content_type(self, key: str) -> str:
+        """Return the content type of a file that is written."""
+        return content_type(key, self._download, pages=self._pages)
 
     def filesystem(self) -> AbstractFileSystem:
         return self._connection.fs

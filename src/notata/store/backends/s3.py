@@ -10,13 +10,11 @@ A version is an ETag without quotes. A read compares it with that of the reply, 
 from __future__ import annotations
 
 import builtins
-import os
 import re
 import secrets
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import UTC
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,7 +33,7 @@ from notata.errors import (
     UnreachableError,
 )
 from notata.store.appending import Tail
-from notata.store.backend import ABSENT
+from notata.store.backend import ABSENT, Backend
 from notata.store.backends.http_errors import (
     WebPageError,
     failure_of_page,
@@ -43,24 +41,28 @@ from notata.store.backends.http_errors import (
     failure_of_tls,
     plain_code,
 )
-from notata.store.backends.patience import current, note_progress
+from notata.store.backends.patience import note_progress
 from notata.store.backends.remote import BucketBackend, Connection
+from notata.store.backends.s3_client import THROTTLED, connect, is_web_page
 from notata.store.backends.s3_conditions import (
     ALL,
+    NO_COPIES,
     Conditions,
     Known,
     is_amazon,
     tag_of,
     try_completions,
     try_conditions,
+    try_copies,
 )
+from notata.store.backends.s3_direct import direct
+from notata.store.backends.s3_replies import parse_time
 from notata.store.entries import Blob, Entry
-from notata.store.files import PART
-from notata.store.gaps import Gap, gap_or
+from notata.store.files import PART, part_size
+from notata.store.gaps import Gap, folder_or_gap, gap_or
 from notata.store.in_flight import InFlight
 
 if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
     from upath import UPath
 
     from notata.store.store import Store
@@ -70,8 +72,9 @@ __all__ = ["S3Backend", "connect", "known", "parse_time"]
 _TOKEN: Final = "notata-write"
 _BUSY_TRIES: Final = 8  # after a 409, which AWS returns for simultaneous conditional writes
 _BODY_TRIES: Final = 3  # after a body that breaks off: botocore retries requests, not bodies
-_FOR_NOW: Final = {429, 503, "RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"}
+_NO_COPY: Final = (400, 403, 405, 501)  # replies to a copy that the store cannot make, or not with these credentials
 _SMALLEST_PART: Final = 5 * 2**20  # of a multipart upload, except for its last part
+_MIB: Final = 2**20
 _LARGEST_COPY: Final = 4 * 2**30
 _DELETED_AT_ONCE: Final = 1000
 _PIECE: Final = 2**18  # bytes of a response to read at once, if as many have come
@@ -82,88 +85,11 @@ known: Final = Known()
 """Conditions that the stores known to this process support, by endpoint and bucket."""
 
 
-def connect(options: dict[str, Any]) -> AbstractFileSystem:
-    """Return an s3fs file system with our defaults, which the user and fsspec's configuration can override.
-
-    * 64 connections: with botocore's 10, 1000 puts at 20 ms take 6.2 s instead of 2.5 s.
-    * One layer of retries, botocore's. s3fs adds 5 retries around it, so a refused connection took 3 s to fail.
-    * If a store asks for fewer requests, retry until the time limit, not only 4 times within about 4 s.
-    * No checksums of responses. botocore compares the range of a reply with the checksum that comes with it, but some
-      stores (rclone) send that of the whole object.
-    * No cached listings, which would hide another client's new files.
-    * No ``Expect: 100-continue``: it costs each put a second round trip, and no read timeout applies to the wait for a
-      silent server.
-    * The standard library parses times: botocore's parser takes more than half of a listing's time in Python.
-    * A fixed user agent. botocore builds its own twice for each request, a tenth of the time of a small put in Python.
-    """
-    import fsspec.config
-    import s3fs
-    from botocore.handlers import add_expect_header
-
-    given = {**fsspec.config.conf.get("s3", {}), **options}
-    config: dict[str, Any] = {"max_pool_connections": 64}
-    theirs = given.get("config_kwargs") or {}
-    ours = "retries" not in theirs and not {"AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"} & set(os.environ)
-    if ours:
-        config["retries"] = {"mode": "standard", "total_max_attempts": 4}
-    if not os.environ.get("AWS_SDK_UA_APP_ID") and "user_agent_appid" not in theirs:
-        config["user_agent"] = f"notata s3fs/{s3fs.__version__}"
-    if "AWS_RESPONSE_CHECKSUM_VALIDATION" not in os.environ:
-        config["response_checksum_validation"] = "when_required"
-    config.update(theirs)
-    fs = s3fs.S3FileSystem(**{"use_listings_cache": False, **given, "config_kwargs": config})
-    fs.retries = 1
-    fs.connect()
-    fs.s3.meta.events.unregister("before-call.s3", add_expect_header)
-    fs.s3.meta.events.register_first("needs-retry.s3", _give_up)
-    if ours:
-        fs.s3.meta.events.register_first("needs-retry.s3", _slow_down, unique_id="notata-slow-down")
-    fs.session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
-    return fs
-
-
-def _give_up(caught_exception: Exception | None = None, response: Any = None, **_: Any) -> None:
-    """Prevent retries after a refused certificate or a web page, which botocore would retry for seconds."""
-    from botocore.exceptions import SSLError
-
-    if isinstance(caught_exception, SSLError):
-        raise caught_exception
-    if response is not None and _is_web_page(response[1]):
-        raise WebPageError()
-
-
-def _slow_down(response: Any, operation: Any, **context: Any) -> float | None:
-    """Return the seconds after which botocore repeats a throttled request; None leaves it to botocore."""
-    patience = current.get()
-    if response is None or patience is None:
-        return None
-    head, parsed = response
-    if head.status_code not in _FOR_NOW and parsed.get("Error", {}).get("Code") not in _FOR_NOW:
-        return None
-    wanted = str(head.headers.get("Retry-After", ""))
-    seconds = patience.pause(float(wanted) if wanted.isdecimal() and len(wanted) < 6 else 0.0)
-    if seconds is None:
-        from botocore.exceptions import ClientError
-
-        raise ClientError(parsed, operation.name)
-    return seconds
-
-
-def parse_time(text: Any) -> datetime:
-    """Parse a time of a reply: ISO 8601 in a listing, RFC 9110 in a header."""
-    try:
-        return datetime.fromisoformat(text) if text[:1].isdigit() else parsedate_to_datetime(text)
-    except (TypeError, ValueError):
-        from botocore.utils import parse_timestamp
-
-        parsed: datetime = parse_timestamp(text)
-        return parsed
-
-
 class S3Backend(BucketBackend):
     """Files below one prefix of an S3 bucket."""
 
     version_name = "etag"
+    _download = "binary/octet-stream"  # Amazon's default. SeaweedFS would replace application/octet-stream.
 
     def __init__(self, url: str, options: dict[str, Any], timeout: float) -> None:
         super().__init__(url, Connection(connect, options, timeout))
@@ -184,9 +110,9 @@ class S3Backend(BucketBackend):
         """Make one request that sends `size` bytes."""
         if name is not None:
             arguments["Key"] = name
-        call = self._connection.fs._call_s3
+        call = direct(self._connection.fs).call
         reply: dict[str, Any] = await self._connection.ask(call, method, size=size, Bucket=self._bucket, **arguments)
-        if _is_web_page(reply):
+        if is_web_page(reply):
             raise WebPageError()
         return reply
 
@@ -198,17 +124,17 @@ class S3Backend(BucketBackend):
         return self._put_if(key, data, match)
 
     async def _send(self, key: str, data: bytes) -> str:
-        reply = await self._ask("put_object", self._name(key), size=len(data), Body=data)
+        kind = self._content_type(key)
+        reply = await self._ask("put_object", self._name(key), size=len(data), Body=data, ContentType=kind)
         return tag_of(str(reply["ETag"]))
 
     def _put_if(self, key: str, data: bytes, match: str) -> str:
         name, token = self._name(key), secrets.token_hex(16)
         condition = self._condition(self._conditions_for_write(), key, match)
+        arguments = {"Metadata": {_TOKEN: token}, "ContentType": self._content_type(key), **condition}
         for last in attempts(_BUSY_TRIES):
             try:
-                result = self._call(
-                    "put_object", name, size=len(data), Body=data, Metadata={_TOKEN: token}, **condition
-                )
+                result = self._call("put_object", name, size=len(data), Body=data, **arguments)
                 return tag_of(str(result["ETag"]))
             except Exception as error:
                 if _status(error) not in (409, 412) and not _is_gone(error, match):
@@ -261,6 +187,14 @@ class S3Backend(BucketBackend):
         place = (*self._place(), "completion")
         return known.find(place, lambda: try_completions(self._call, self._base, _status, found))
 
+    def _conditions_for_copy(self) -> Conditions:
+        """Return the same as `_conditions_for_write`, for a copy that the store makes itself."""
+        found = self._conditions_for_write()
+        if found is ALL:
+            return found
+        place = (*self._place(), "copy")
+        return known.find(place, lambda: try_copies(self._call, self._bucket, self._base, _status, found))
+
     def _condition(self, conditions: Conditions, key: str, match: str) -> dict[str, str]:
         """Return the argument that makes a write conditional. If the store ignores it, check now and return none.
 
@@ -287,6 +221,77 @@ class S3Backend(BucketBackend):
 
     def _place(self) -> tuple[str, str]:
         return self._endpoint(), self._bucket
+
+    # -- copies by the store -------------------------------------------------------------------------------
+
+    def copies_from(self, source: Backend) -> bool:
+        # The same connection: the store knows both buckets, and these credentials.
+        same = isinstance(source, S3Backend) and source._connection.fs is self._connection.fs
+        return same and self._conditions_for_copy().copies
+
+    def copy_on_server(self, key: str, source: Backend, entry: Entry, match: str | None) -> str | None:
+        """See `Backend`. A file that was sent in parts is copied in the same parts, so that its ETag stays the same."""
+        if not isinstance(source, S3Backend):
+            return None
+        conditions = self._conditions_for_copy()
+        if match is not None and not conditions.header(match):
+            return None
+        try:
+            if entry.digest.startswith("md5-parts:") or entry.size > _LARGEST_COPY:
+                return self._copy_in_parts(key, source, entry, match)
+            return self._copy_whole(key, source, entry, match, conditions)
+        except _NoPartCopyError:
+            return None
+        except Exception as error:
+            if _status(error) in _NO_COPY:
+                return None
+            if _status(error) not in (409, 412):
+                raise
+            raise self.conflict(key, "another writer changed it, or its source") from error
+
+    def _copy_whole(self, key: str, source: S3Backend, entry: Entry, match: str | None, conditions: Conditions) -> str:
+        name, token = self._name(key), secrets.token_hex(16)
+        try:
+            reply = self._call(
+                "copy_object",
+                name,
+                size=entry.size,
+                CopySource=source._place_of(entry.key),
+                CopySourceIfMatch=conditions.tag(entry.version),
+                MetadataDirective="REPLACE",
+                Metadata={_TOKEN: token},
+                ContentType=self._content_type(key),
+                **({} if match is None else conditions.header(match)),
+            )
+        except Exception as error:
+            if _status(error) in (409, 412) and (version := self._own(name, token)):
+                return version
+            raise
+        version = tag_of(str(reply["CopyObjectResult"]["ETag"]))
+        if version != entry.version and source.stat(entry.key).version != entry.version:  # it ignores the condition
+            raise self.conflict(key, "another writer changed its source")
+        return version
+
+    def _copy_in_parts(self, key: str, source: S3Backend, entry: Entry, match: str | None) -> str | None:
+        place = (*self._place(), "copies of parts")
+        if not known.find(place, lambda: ALL).copies:
+            return None
+        edges = _edges(entry)
+        with self._upload(key, match) as upload:
+            upload.copy(entry.size, entry.version, edges, source._place_of(entry.key))
+            version = upload.commit()
+        if version == entry.version or not entry.digest:
+            return version
+        if edges == _own_edges(entry.size) and not keys.is_growing(entry.key):
+            known.note(place, NO_COPIES)  # SeaweedFS: the next sync could not see that both files are equal
+            return None
+        if source.stat(entry.key).version != entry.version:  # it may ignore the condition
+            raise self.conflict(key, "another writer changed its source")
+        return version  # another program chose the parts: what this process would send had another ETag, too
+
+    def _place_of(self, key: str) -> dict[str, str]:
+        """Return the object of a key as the source of a copy."""
+        return {"Bucket": self._bucket, "Key": self._name(key)}
 
     # -- larger writes -------------------------------------------------------------------------------------
 
@@ -329,9 +334,9 @@ class S3Backend(BucketBackend):
             return upload.commit()
 
     @contextmanager
-    def _upload(self, key: str, version: str) -> Iterator[_Multipart]:
-        """Yield a multipart upload that replaces this version; an error aborts it."""
-        upload = _Multipart(self, key, version)
+    def _upload(self, key: str, match: str | None) -> Iterator[_Multipart]:
+        """Yield a multipart upload with the condition of a `put`; an error aborts it."""
+        upload = _Multipart(self, key, match)
         try:
             yield upload
         except BaseException as error:
@@ -343,7 +348,9 @@ class S3Backend(BucketBackend):
 
     def _copied(self, key: str, upload: _Multipart, size: int, version: str) -> None:
         try:
-            upload.copy(size, version)
+            count = -(-size // _LARGEST_COPY)
+            edges = [size * step // count for step in range(count + 1)]
+            upload.copy(size, version, edges, self._place_of(key))
         except Exception as error:
             if _status(error) == 412:
                 raise self.conflict(key, "another writer changed it") from error
@@ -375,15 +382,15 @@ class S3Backend(BucketBackend):
     async def _body(self, name: str, start: int, end: int) -> Blob:
         from s3fs.core import S3_RETRYABLE_ERRORS
 
-        fs = self._connection.fs
+        call = direct(self._connection.fs).call
         part = f"bytes={start}-{end - 1}"
         for last in range(_BODY_TRIES, 0, -1):
-            reply = await fs._call_s3("get_object", Bucket=self._bucket, Key=name, Range=part)
-            if _is_web_page(reply):
+            reply = await call("get_object", Bucket=self._bucket, Key=name, Range=part)
+            if is_web_page(reply):
                 raise WebPageError()
             try:
-                async with reply["Body"] as body:
-                    data = await _received(body, end - start)
+                async with reply["Body"]:  # in aiobotocore 2, `as` would give the response of aiohttp
+                    data = await _received(reply["Body"], end - start)
             except S3_RETRYABLE_ERRORS:
                 if last == 1:
                     raise
@@ -401,12 +408,22 @@ class S3Backend(BucketBackend):
         return _entry(key, int(head["ContentLength"]), head)
 
     def list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
-        arguments: dict[str, Any] = {"Prefix": self._inside(folder) + beginning}
-        while True:
-            page = self._call("list_objects_v2", **arguments)
+        for page in self._list_pages(Prefix=self._inside(folder) + beginning):
             for found in page.get("Contents", ()):
                 if not found["Key"].endswith("/"):  # folder markers, which web consoles create
                     yield gap_or(_entry(self._key(found["Key"]), found["Size"], found))
+
+    def folder_names(self, folder: str, beginning: str = "") -> Iterator[str | Gap]:
+        inside = self._inside(folder)
+        for page in self._list_pages(Prefix=inside + beginning, Delimiter="/"):
+            for found in page.get("CommonPrefixes", ()):
+                yield folder_or_gap(folder, found["Prefix"][len(inside) : -1])
+
+    def _list_pages(self, **arguments: Any) -> Iterator[dict[str, Any]]:
+        """Yield the pages of a listing, at most 1000 names each."""
+        while True:
+            page = self._call("list_objects_v2", **arguments)
+            yield page
             token = page.get("NextContinuationToken")
             if not page.get("IsTruncated"):
                 return
@@ -461,7 +478,7 @@ class S3Backend(BucketBackend):
         from botocore import exceptions as boto
         from botocore.parsers import ResponseParserError
 
-        if isinstance(error, WebPageError | ResponseParserError) or _is_web_page(_response(error)):
+        if isinstance(error, WebPageError | ResponseParserError) or is_web_page(_response(error)):
             return failure_of_page()
         status, code = _status(error), plain_code(_code(error))
         if failure := failure_of_tls(error) or failure_of_reply(status, code):
@@ -496,7 +513,7 @@ class S3Backend(BucketBackend):
             )
         if code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "301", "307"):
             return ConfigurationError, "the bucket is in another region; set client_kwargs={'region_name': …}"
-        if status in _FOR_NOW or code in _FOR_NOW:
+        if status in THROTTLED or code in THROTTLED:
             return StorageError, (
                 f"the store asked for fewer requests ({status} {code}) during the whole time limit; try later, with "
                 "fewer writers at once or a longer timeout="
@@ -504,17 +521,6 @@ class S3Backend(BucketBackend):
         if status >= 500:
             return StorageError, f"the store failed repeatedly ({status} {code}); try later"
         return super().failure(error)
-
-
-def _is_web_page(reply: Mapping[str, Any]) -> bool:
-    """Check whether a reply is a web page: S3 responds in XML, and an object, which may be a page too, has an ETag.
-
-    For a page that is not XML, botocore raises an error with the status 500.
-    """
-    metadata = reply.get("ResponseMetadata", {})
-    head = metadata.get("HTTPHeaders", {})
-    page = str(head.get("content-type", "")).lower().startswith("text/html") and "etag" not in head
-    return page and head.get("content-length") != "0" and metadata.get("HTTPStatusCode") in (200, 500)
 
 
 class _Multipart:
@@ -535,7 +541,10 @@ class _Multipart:
         self._id: str | None = backend._connection.run(self._create, undo=self._end)
 
     async def _create(self) -> str:
-        reply = await self._backend._ask("create_multipart_upload", self._name, Metadata={_TOKEN: self._token})
+        kind = self._backend._content_type(self._key)
+        reply = await self._backend._ask(
+            "create_multipart_upload", self._name, Metadata={_TOKEN: self._token}, ContentType=kind
+        )
         return str(reply["UploadId"])
 
     async def _end(self, upload: str) -> None:
@@ -544,12 +553,10 @@ class _Multipart:
     def write(self, part: bytes) -> None:
         self._add(len(part), self._send, part)
 
-    def copy(self, size: int, version: str) -> None:
-        """Copy the first `size` bytes of the current object on the server, as the first parts."""
-        count = -(-size // _LARGEST_COPY)
-        edges = [size * step // count for step in range(count + 1)]
+    def copy(self, size: int, version: str, edges: Iterable[int], source: dict[str, str]) -> None:
+        """Copy `size` bytes of an object on the server, as the first parts, which end at the given edges."""
         for start, end in pairwise(edges):
-            self._add((end - start) // 100, self._copy, start, end, version)
+            self._add((end - start) // 100, self._copy, start, end, version, source)
         self._parts.land()
         self._parts.check()
 
@@ -564,12 +571,12 @@ class _Multipart:
         reply = await self._backend._ask("upload_part", self._name, size=self._parts.bytes, Body=part, **place)
         return str(reply["ETag"])
 
-    async def _copy(self, number: int, start: int, end: int, version: str) -> str:
+    async def _copy(self, number: int, start: int, end: int, version: str, source: dict[str, str]) -> str:
         reply = await self._backend._ask(
             "upload_part_copy",
             self._name,
             size=self._parts.bytes,
-            CopySource={"Bucket": self._backend._bucket, "Key": self._name},
+            CopySource=source,
             CopySourceRange=f"bytes={start}-{end - 1}",
             CopySourceIfMatch=self._backend._tested_conditions().tag(version),
             UploadId=self._id,
@@ -630,6 +637,23 @@ class _NoPartCopyError(Exception):
     """The server cannot copy a part of an upload from an existing object."""
 
 
+def _edges(entry: Entry) -> list[int]:
+    """Return where the parts of an object end, from 0: as notata sends them, or as many parts of some equal size."""
+    ours = _own_edges(entry.size)
+    count = int(entry.version.rpartition("-")[2]) if entry.digest.startswith("md5-parts:") else 1
+    if len(ours) - 1 == count or entry.size > _LARGEST_COPY * count:
+        return ours
+    size = max(_SMALLEST_PART, -(-entry.size // count // _MIB) * _MIB)
+    return [*range(0, entry.size, size), entry.size]
+
+
+def _own_edges(size: int) -> list[int]:
+    edges = [0]
+    while edges[-1] < size:
+        edges.append(min(size, edges[-1] + part_size(len(edges) - 1)))
+    return edges
+
+
 async def _received(body: Any, count: int) -> bytes:
     """Return the body of a response of at most `count` bytes. A longer one is an error, so that it fills no memory."""
     pieces, size = [], 0
@@ -645,7 +669,9 @@ async def _received(body: Any, count: int) -> bytes:
 
 def _entry(key: str, size: int, found: dict[str, Any]) -> Entry:
     version = tag_of(str(found["ETag"]))
-    return Entry(key, size, found["LastModified"].astimezone(UTC), version, stored_digest(version))
+    modified = found["LastModified"]
+    modified = modified if modified.tzinfo is UTC else modified.astimezone(UTC)
+    return Entry(key, size, modified, version, stored_digest(version))
 
 
 def stored_digest(mark: str) -> str:

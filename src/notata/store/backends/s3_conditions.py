@@ -19,12 +19,23 @@ from notata.errors import UnprotectedWarning
 from notata.store.backend import ABSENT
 from notata.store.unfinished import new_name
 
-__all__ = ["ALL", "Conditions", "Known", "is_amazon", "tag_of", "try_completions", "try_conditions"]
+__all__ = [
+    "ALL",
+    "NO_COPIES",
+    "Conditions",
+    "Known",
+    "is_amazon",
+    "tag_of",
+    "try_completions",
+    "try_conditions",
+    "try_copies",
+]
 
 Call = Callable[..., dict[str, Any]]
 """Makes one request. Arguments: the name of a method of botocore's client, the name of the object, and others."""
 
 _REFUSED: Final = (409, 412)
+_NO_COPIES: Final = (400, 403, 404, 405, 409, 412, 500, 501)
 _NOT_IMPLEMENTED: Final = 501  # the response of stores that do not support such a condition
 
 
@@ -37,11 +48,13 @@ class Conditions:
         supports_cas: Whether it supports ``If-Match``.
         quoted: Whether it accepts the ETag of ``If-Match`` in quotes, as HTTP requires. Ceph RGW refuses quotes; most
             stores accept both forms.
+        copies: Whether it copies objects itself.
     """
 
     supports_exclusive_create: bool = True
     supports_cas: bool = True
     quoted: bool = False
+    copies: bool = True
 
     def tag(self, version: str) -> str:
         """Return a version in the form that ``If-Match`` accepts."""
@@ -62,6 +75,10 @@ class Conditions:
 
 ALL: Final = Conditions(quoted=True)
 """Conditions of Amazon's S3: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html"""
+
+
+NO_COPIES: Final = Conditions(False, False, copies=False)
+"""Those of a store that copies nothing itself."""
 
 
 def is_amazon(endpoint: str) -> bool:
@@ -111,6 +128,22 @@ def try_completions(
         with trial.upload(b"22") as complete:
             creates = trial.refuses_completion(complete, IfNoneMatch="*")
             swaps = creates and trial.refuses_completion(complete, IfMatch=conditions.tag("0" * 32))
+    return Conditions(creates, swaps, conditions.quoted)
+
+
+def try_copies(
+    call: Call, bucket: str, folder: str, status: Callable[[BaseException], int], conditions: Conditions
+) -> Conditions:
+    """Find out the same as `try_conditions` for a copy that the store makes itself. Six requests at most.
+
+    A store that does not know such a request takes it for an empty object, or refuses it.
+    """
+    with _Trial(call, folder, status) as trial:
+        trial.written(b"1")
+        if not trial.copies(bucket):
+            return NO_COPIES
+        creates = conditions.supports_exclusive_create and trial.refuses_copy(bucket, IfNoneMatch="*")
+        swaps = conditions.supports_cas and trial.refuses_copy(bucket, IfMatch=conditions.tag("0" * 32))
     return Conditions(creates, swaps, conditions.quoted)
 
 
@@ -165,6 +198,26 @@ class _Trial:
         request = partial(self._call, "complete_multipart_upload", self._name, **complete, **condition)
         return bool(self._refusal(request))
 
+    def copies(self, bucket: str) -> bool:
+        """Copy the object over itself. Return whether the store did so."""
+        try:
+            reply = self._copied(bucket)
+        except Exception as error:
+            if self._status(error) not in _NO_COPIES:
+                raise
+            return False
+        return "CopyObjectResult" in reply and self._has(b"1")
+
+    def refuses_copy(self, bucket: str, **condition: str) -> bool:
+        """Copy the object over itself with a condition that does not hold. Return whether the store refused."""
+        return bool(self._refusal(partial(self._copied, bucket, **condition)))
+
+    def _copied(self, bucket: str, **condition: str) -> dict[str, Any]:
+        source, metadata = {"Bucket": bucket, "Key": self._name}, {"notata-trial": "1"}
+        return self._call(
+            "copy_object", self._name, CopySource=source, MetadataDirective="REPLACE", Metadata=metadata, **condition
+        )
+
     def _refusal(self, request: Callable[[], object]) -> bool | None:
         """Make a conditional request. Return None if it was done, False if the store does not know the condition."""
         try:
@@ -205,6 +258,10 @@ class Known:
         if place not in self._found:
             self._found[place] = attempt()
         return self._found[place]
+
+    def note(self, place: tuple[str, ...], found: Conditions) -> None:
+        """Keep what was found out otherwise."""
+        self._found[place] = found
 
     def warn_once(self, place: tuple[str, ...], bucket: str, conditions: Conditions) -> None:
         """Warn once of a bucket that cannot keep two writers from one run id.

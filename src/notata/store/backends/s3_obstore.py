@@ -24,7 +24,7 @@ from notata.store.entries import Blob
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from obstore import GetOptions, GetResult
+    from obstore import GetOptions, GetResult, PutResult
     from obstore.store import S3Store as Client
 
 __all__ = ["ObstoreS3Backend"]
@@ -66,8 +66,8 @@ class ObstoreS3Backend(S3Backend):
         super().__init__(url, options, timeout)
 
     async def _send(self, key: str, data: bytes) -> str:
-        name = self._name(key)
-        reply = await self._by_obstore(lambda client: client.put_async(name, data, use_multipart=False), size=len(data))
+        put = partial(_put, self._name(key), data, self._content_type(key))
+        reply = await self._by_obstore(put, size=len(data))
         if reply is not None and reply["e_tag"] is not None:
             return tag_of(reply["e_tag"])
         return await super()._send(key, data)
@@ -131,6 +131,10 @@ class ObstoreS3Backend(S3Backend):
         if self._bucket not in clients:
             clients[self._bucket] = _made(fs, self._bucket)
         return clients[self._bucket]
+
+
+async def _put(name: str, data: bytes, kind: str, client: Client) -> PutResult:
+    return await client.put_async(name, data, attributes={"Content-Type": kind}, use_multipart=False)
 
 
 def _unknown(options: dict[str, Any]) -> set[str]:

@@ -63,6 +63,10 @@ class Spelling:
             folder, name = os.path.split(temporary)
             self._folds = self._exists(os.path.join(folder, name.swapcase()))
 
+    def keeps(self, key: str) -> bool:
+        """Check whether the disk is known to take this key for no other."""
+        return self._folds is False and key.isascii()
+
     def held(self, key: str) -> AbstractContextManager[object]:
         """Return a lock for the check and use of a name, if names may clash."""
         return self._lock if self._folds or not key.isascii() else nullcontext()
