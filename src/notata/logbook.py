@@ -16,14 +16,18 @@ from weakref import WeakSet
 
 from notata import formats
 from notata._base import exits, keys, times
+from notata._base.display import duration
+from notata._base.prepared import one_line
 from notata._base.secrets import refresh
 from notata._base.terminal import safe, show
 from notata._base.warn import warn
 from notata.errors import (
     BatchError,
     ConfigurationError,
+    EncodeError,
     IncompleteListingWarning,
     NotataError,
+    RunDisplacedError,
     RunEndedError,
     RunExistsError,
     StorageError,
@@ -56,6 +60,7 @@ from notata.run.state import (
     resumed_fields,
 )
 from notata.run.storage import RunStorage
+from notata.run.values import Values, row_field
 from notata.series import SeriesWriters
 from notata.store import Location, Store
 from notata.worker import Worker, WorkerConfig
@@ -67,6 +72,9 @@ if TYPE_CHECKING:
 __all__ = ["Logbook"]
 
 Callback: TypeAlias = Callable[["Logbook"], object]
+
+_REFUSED: Final[Mapping[bool | str, tuple[str, ...]]] = {"unfinished": ("complete",), "died": ENDED}
+"""Values of `resume`, and the statuses of runs that they refuse."""
 
 _NAMED: Final = 20  # remaining files of an earlier run that get a warning each
 _OWN_FIELDS: Final = {"run_id", "status", LEASE, MIRROR, RESUMES, ROW, SUMMARY, WORKERS}
@@ -111,8 +119,8 @@ class Logbook(Recorder):
         callback: A function that is called with this object after the final status is stored.
         resume: Resume the run with this id and keep all its files, if it has ended or died; create it if it does not
             exist. A running run is refused. If several processes try at once, exactly one succeeds. A complete run is
-            reopened and ends with the status of this attempt; ``"unfinished"`` refuses it instead. ``"force"`` also
-            resumes a run if it is unknown whether it is running.
+            reopened and ends with the status of this attempt; ``"unfinished"`` refuses it instead, and ``"died"``
+            refuses a failed run, too. ``"force"`` also resumes a run if it is unknown whether it is running.
         heartbeat: Seconds between two heartbeats, each of which is a small request; 0 for none. The default is 30 if
             other processes can see the run and the storage supports compare-and-swap (local disk, S3, GCS), else none.
         environment: Record interpreter, machine, process, packages and git commit in metadata.json. Packages imported
@@ -167,7 +175,7 @@ class Logbook(Recorder):
         preallocate: bool = False,
         callback: Callback | None = None,
         *,
-        resume: bool | Literal["force", "unfinished"] = False,
+        resume: bool | Literal["force", "unfinished", "died"] = False,
         heartbeat: float | None = None,
         environment: bool = True,
         log_level: int | str | None = None,
@@ -199,8 +207,7 @@ class Logbook(Recorder):
         self._store, self._plain, self._queue = storage.store, storage.plain, storage.queue
         copy = copy_of(storage.plain, mirror, folder)
         self._redact = _redactor_of(storage.plain, copy)
-        if given:
-            encoded(self._store, given)  # refuse invalid values before anything is written
+        content = encoded(self._store, given) if given else b""  # refuse invalid values before anything is written
         self._lease = Lease(storage.direct, self.run_id, heartbeat)
         self._start, self._previous_runtime = time.monotonic(), 0.0
         self._ending = Ending()
@@ -210,12 +217,15 @@ class Logbook(Recorder):
         self._workers: WeakSet[Worker] = WeakSet()
         self._sigterm = exits.Sigterm() if handle_sigterm else None
         self._replaced = False
+        self._row_before: Mapping[str, Any] = {}  # of the attempt before
         self._mirror: Mirror | None = None
         self._monitor: Monitor | None = None
         try:
             before = self._claim(environment, overwrite, resume, copy)
-            self._manifest = self._manifest_writer(storage, before)
-            self._begin(before, storage.direct, level, params=given, preallocate=preallocate, echo=echo)
+            self._manifest = self._manifest_writer(storage, before) if manifest else None
+            self._begin(before, storage.direct, level, given, content, preallocate=preallocate, echo=echo)
+            receipt = storage.records.receipt if self._manifest is None else self._manifest.receipt
+            self._values = Values(self._store, storage.records, self._params, self._row_before, receipt)
             if copy is not None:
                 self._start_mirror(storage.plain, copy, overwrite, exit_timeout(mirror))
             if interval is not None:
@@ -225,10 +235,8 @@ class Logbook(Recorder):
             self._remove_sigterm()
             raise
 
-    def _manifest_writer(self, storage: RunStorage, before: RunState | None) -> ManifestWriter | None:
-        """Return the writer of the manifest, if there is to be one."""
-        if storage.records is None:
-            return None
+    def _manifest_writer(self, storage: RunStorage, before: RunState | None) -> ManifestWriter:
+        """Return the writer of the manifest."""
         return ManifestWriter(
             storage.direct,
             storage.records,
@@ -290,7 +298,7 @@ class Logbook(Recorder):
                 self._replaced = self._lease.replace(fields)
             elif resume:
                 return self._lease.resume(
-                    fields, resumed_fields, force=resume == "force", unfinished=resume == "unfinished"
+                    fields, self._resumed_fields, force=resume == "force", refused=_REFUSED.get(resume, ())
                 )
             else:
                 self._lease.claim(fields)
@@ -299,17 +307,23 @@ class Logbook(Recorder):
             raise
         return None
 
+    def _resumed_fields(self, fresh: Mapping[str, Any], old: Mapping[str, Any], state: RunState) -> Mapping[str, Any]:
+        """Return the metadata of a resumed run, and keep what is removed until the run ends again."""
+        self._row_before = row_field(old)
+        return resumed_fields(fresh, old, state)
+
     def _begin(
         self,
         before: RunState | None,
         direct: Store,
         level: int,
+        params: Mapping[str, Any],
+        content: bytes,
         *,
-        params: Mapping[str, Any] | None,
         preallocate: bool,
         echo: bool,
     ) -> None:
-        """Open the log, and write the parameters and folders."""
+        """Open the log, and write the parameters, with this content of their file, and folders."""
         try:
             self._previous_runtime = previous_runtime(self._lease.fields)
             if echo:
@@ -322,10 +336,9 @@ class Logbook(Recorder):
                 self._store, self._check, self.logger.log, self._on_params_stored, new=before is None
             )
             if params:
-                self._params.begin(params)
+                self._params.begin(params, content)
             if preallocate:
-                for folder in (keys.DATA, keys.PLOTS, keys.ARTIFACTS):
-                    self._store.make_folder(folder)
+                self._store.make_folders((keys.DATA, keys.PLOTS, keys.ARTIFACTS))
             self._lease.keep_alive()
             exits.at_exit(self._at_exit)
         except BaseException as error:
@@ -374,6 +387,20 @@ class Logbook(Recorder):
 
     def __repr__(self) -> str:
         return f"Logbook({self.run_id!r}, {self.url!r}, status={self.status!r})"
+
+    def _repr_html_(self) -> str:
+        """Return the run as HTML for a notebook: state, parameters, and values over time.
+
+        Nothing is flushed or waited for: the summaries include all rows, the curves only those that are stored. Cost: a
+        look-up and a read of one series, if it has at most 8 MiB, and in a resumed run those of the parameters.
+        """
+        from notata.reader.notebook import live_page
+
+        status = self.status if self.status in ENDED else "running"
+        reason = self._lease.fields.get("failure_reason") if status == "failed" else ""
+        facts = {"status": (status, reason), "took": duration(self.elapsed)}
+        written = self._series.known_summaries()
+        return live_page(f"run {self.run_id}", self._plain, facts, written, params=self._params.known)
 
     # -- locations -----------------------------------------------------------------------------------------
 
@@ -726,33 +753,44 @@ class Logbook(Recorder):
         if is_new:
             if self._monitor is not None:
                 self._monitor.finish()  # before the summaries
-            fields = {**end.fields, **self._late_imports(), **self._summary_field(), **self._end_fields()}
+            fields = {**end.fields, **self._late_imports(), **self._summary_field()}
             if is_line_first:
                 before.append(note)
             if end.status == "complete":
                 before += [self._close_workers, self._series.flush, self.handler.flush, self._store_manifest]
             before.append(partial(self._store_status, end.status, runtime, fields))
         after: list[Callable[[], object]] = [] if is_line_first else [note]
+        after.append(self.handler.close)
         if end.status == "failed":
             after.append(partial(self._store_failure, end.error))
         after += [self._call_back, self._store_manifest_late]
         if self._mirror is not None:
             after.append(self._mirror.finish)
         after.append(self._remove_sigterm)  # last, so that SIGTERM does not interrupt these steps
-        return EndingPlan(before, [self._release, self.handler.close, self._series.close], after, runtime)
+        return EndingPlan(before, [self._release, self._series.close], after, runtime)
 
     def _late_imports(self) -> Mapping[str, Any]:
-        """Return the environment with packages imported since the start; empty if no environment is recorded."""
+        """Return the environment with packages imported since the start; empty if there are none."""
         environment = self._lease.fields.get("environment")
         known = environment.get("packages") if isinstance(environment, dict) else None
         if not isinstance(environment, dict) or not isinstance(known, dict):
             return {}
-        return {"environment": {**environment, "packages": dict(sorted({**known, **imported_packages()}.items()))}}
+        found = imported_packages()
+        if found.items() <= known.items():
+            return {}
+        return {"environment": {**environment, "packages": dict(sorted({**known, **found}.items()))}}
 
     def _store_status(self, status: FinalStatus, runtime: float, fields: Mapping[str, Any]) -> None:
         """Store the status. The manifest of a complete run includes a worker that was added at the same time."""
+        fields = {**fields, **self._end_fields(fields.get(SUMMARY) or self._lease.fields.get(SUMMARY))}
         adopted = self._store_manifest if status == "complete" else bool
-        self._lease.end(status, adopted=adopted, end_time=times.now(), runtime_sec=runtime, **fields)
+        end = partial(self._lease.end, status, adopted=adopted, end_time=times.now(), runtime_sec=runtime)
+        try:
+            end(**fields)
+        except EncodeError:  # with these values, metadata.json would be too large
+            if ROW not in fields:
+                raise
+            end(**{name: value for name, value in fields.items() if name != ROW})
 
     def _store_manifest(self, *, look: bool = False) -> None:
         """Update manifest.json; with `look`, also for files stored by other processes."""
@@ -767,6 +805,9 @@ class Logbook(Recorder):
         self._manifest.when_outdated(lambda: exits.at_exit(self._store_manifest))
         try:
             self._store_manifest()
+        except RunDisplacedError as failure:  # a failed run can be resumed at once, and has a new manifest then
+            exits.forget(self._store_manifest)
+            self.warning("%s was not stored: %s", keys.MANIFEST, failure)
         except NotataError as failure:
             exits.at_exit(self._store_manifest)
             self.warning("%s was not stored: %s", keys.MANIFEST, failure)
@@ -780,9 +821,17 @@ class Logbook(Recorder):
     def _on_params_stored(self) -> None:
         """Handle added parameters; a hook for subclasses."""
 
-    def _end_fields(self) -> Mapping[str, Any]:
-        """Return additional fields to store at the end; a hook for subclasses."""
-        return {}
+    def _end_fields(self, summary: object) -> Mapping[str, Any]:
+        """Return the field of metadata.json with parameters and metrics for tables; empty if there are none.
+
+        Args:
+            summary: The field `SUMMARY`.
+        """
+        row = self._values.known(summary)
+        try:
+            return {ROW: one_line(row)} if row else {}
+        except RecursionError:  # forged values of an earlier attempt, nested too deeply
+            return {}
 
     def _close_workers(self) -> None:
         """Close the workers that are used in this process."""
@@ -882,8 +931,8 @@ def _check_arguments(callback: object, *, overwrite: bool, resume: object) -> No
         )
     if resume and overwrite:
         raise ConfigurationError("resume keeps an existing run and overwrite removes it: pass only one of them")
-    if resume not in (True, False, "force", "unfinished"):
-        raise ConfigurationError(f"invalid resume {resume!r}: pass True, False, 'force' or 'unfinished'")
+    if resume not in (True, False, "force", *_REFUSED):
+        raise ConfigurationError(f"invalid resume {resume!r}: pass True, False, 'force', 'unfinished' or 'died'")
 
 
 def _redactor_of(store: Store, copy: Store | None) -> Callable[[str], str]:

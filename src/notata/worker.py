@@ -219,6 +219,16 @@ class Worker(Recorder):
     def __repr__(self) -> str:
         return f"Worker({self.url!r}, {self.rank!r})"
 
+    def _repr_html_(self) -> str:
+        """Return the values over time of this worker as HTML for a notebook.
+
+        Nothing is flushed or waited for. Cost: a look-up and a read of one series, if it has at most 8 MiB.
+        """
+        from notata.reader.notebook import live_page
+
+        written = self._series.known_summaries()
+        return live_page(f"worker {self.rank} of run {self.run_id}", self._plain, {}, written, rank=self.rank)
+
     @property
     def rank(self) -> str:
         """The name of this worker, unique in the run."""

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from notata._base.buffers import flat
 from notata.errors import DecodeError, EncodeError
+from notata.formats.json_text import write_json
 from notata.formats.plain import plain, utf8
 from notata.formats.yaml_loader import load
 
@@ -57,16 +58,8 @@ class Json:
     suffix: str = ".json"
 
     def write(self, value: object, file: IO[bytes]) -> None:
-        encoder = json.JSONEncoder(indent=2, ensure_ascii=False, check_circular=False)
-        parts: list[str] = []
-        size = 0
-        for part in encoder.iterencode(plain(value, self.root)):
-            parts.append(part)
-            size += len(part)
-            if size > _SLICE:
-                file.write(utf8("".join(parts)))
-                parts, size = [], 0
-        file.write(utf8("".join(parts) + "\n"))
+        write_json(plain(value, self.root), lambda text: file.write(utf8(text)))
+        file.write(b"\n")
 
     def read(self, file: IO[bytes]) -> Any:
         data = file.read()

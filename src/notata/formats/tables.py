@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
+from notata._base.display import counted
 from notata._base.packages import needed
 from notata.errors import ConfigurationError, DecodeError, EncodeError, NotataError
 from notata.formats.base import Sink, reading
@@ -99,7 +100,8 @@ class TableFacts:
 
     def lines(self) -> list[str]:
         """Return the facts as lines of text."""
-        summary = f"{self.rows:,} rows, {len(self.columns)} columns, in {self.row_groups} row groups"
+        rows = f"{self.rows:,} row{'s' * (self.rows != 1)}"
+        summary = f"{rows}, {counted(len(self.columns), 'column')}, in {counted(self.row_groups, 'row group')}"
         return [summary, *(f"{name}: {kind}" for name, kind in self.columns.items())]
 
 

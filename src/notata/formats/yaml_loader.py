@@ -6,6 +6,7 @@ This module computes the size of the values from the graph of nodes, which is as
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections import Counter
 from typing import Any, Final
@@ -137,6 +138,7 @@ def _parts(node: Any) -> list[Any]:
 # -- constructors ------------------------------------------------------------------------------------------
 
 
+@functools.cache
 def _loader(base: Any) -> Any:
     """Return PyYAML's safe loader without the constructors that take quadratic time."""
 

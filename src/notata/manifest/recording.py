@@ -9,7 +9,7 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from notata._base import keys
+from notata._base import keys, limits
 from notata.errors import ConflictError
 from notata.manifest.document import Receipt, is_receipted
 from notata.store.backend import Backend
@@ -27,6 +27,9 @@ _DIGEST: Final = 32  # bytes of a SHA-256
 _SIZE: Final = 8  # bytes of an encoded size
 _GROWING: Final = 64  # maximum number of stored hash states, some 500 bytes each
 _PARALLEL: Final = 2**20  # bytes from which another thread hashes a part during its write
+_KEPT: Final = frozenset((keys.PARAMS_YAML, keys.PARAMS_JSON, keys.METRICS))
+"""Files whose content is kept in memory if it is small, as the end of the run repeats it in metadata.json."""
+
 _REFUSED: Final = (ConflictError, FileExistsError, FileNotFoundError)
 """Errors after which a write certainly had no effect. After any other error, this is unknown."""
 
@@ -70,6 +73,8 @@ class FileRecords:
         self._noted: dict[str, bytes] = {}  # size, SHA-256 and version
         self._growing: dict[str, tuple[Any, int, str]] = {}  # hash state, size and version
         self._in_progress: dict[str, list[None]] = {}  # one element for each write in progress
+        self._kept: dict[str, tuple[bytes, str]] = {}  # content and version
+        self._others: set[str] = set()  # files of `_KEPT` that other code may have written
         self._forks = _forks
         self._is_incomplete = False
         self.changes = 0
@@ -97,6 +102,23 @@ class FileRecords:
             found[key] = Receipt(size, state.digest(), "" if keys.is_growing(key) else version)
         return found
 
+    def content(self, key: str) -> tuple[bytes, str] | None:
+        """Return content and version of a file as this store wrote it last; None if it is unknown, or was not kept."""
+        return self._kept.get(key)
+
+    def is_by_others(self, key: str) -> bool:
+        """Check whether other code in this process may have written a file whose content would be kept."""
+        return key in self._others
+
+    def receipt(self, key: str) -> Receipt | None:
+        """Return the current receipt of one file."""
+        grown = self._growing.get(key)
+        if grown is not None:
+            state, size, version = grown
+            return Receipt(size, state.digest(), "" if keys.is_growing(key) else version)
+        packed = self._noted.get(key)
+        return None if packed is None else _unpacked(packed)
+
     def change_token(self, key: str) -> object:
         """Return an object that changes with each write to the key, to detect changes; None if there is no file."""
         return self._noted.get(key) or self._growing.get(key)
@@ -119,16 +141,34 @@ class FileRecords:
         if error is not None and not isinstance(error, _REFUSED):
             self.mark_incomplete()
 
-    def note(self, key: str, size: int, digest: bytes, version: str) -> None:
-        """Record a file that was stored as a whole."""
+    def note(self, key: str, size: int, digest: bytes, version: str, data: bytes | None = None) -> None:
+        """Record a file that was stored as a whole; its content is `data`, if it is in memory."""
+        if key in _KEPT:
+            self._keep(key, data, version)
         self._noted[key] = size.to_bytes(_SIZE, "big") + digest + version.encode()
         self._growing.pop(key, None)
+        self.changed()
+
+    def _keep(self, key: str, data: bytes | None, version: str) -> None:
+        """Keep a small content, or note that another one is there."""
+        self._others.discard(key)
+        if data is not None and len(data) <= limits.ROW_PARAMS:
+            self._kept[key] = data, version
+        else:
+            self._kept.pop(key, None)
+
+    def lose_content(self, key: str) -> None:
+        """Record that the content of a file is unknown: other code can write it from now on, or it grew."""
+        if key in _KEPT:
+            self._kept.pop(key, None)
+            self._others.add(key)
         self.changed()
 
     def forget(self, key: str) -> None:
         """Remove the record of a file that was deleted, or written without this store."""
         self._noted.pop(key, None)
         self._growing.pop(key, None)
+        self._kept.pop(key, None)
         self.changed()
 
     def grow(self, key: str, data: bytes, before: Tail, after: Tail) -> None:
@@ -150,7 +190,7 @@ class FileRecords:
         else:  # the beginning of a log never changes
             self._finish_growing(key)
         if not keys.is_growing(key):
-            self.changed()
+            self.lose_content(key)
 
     def grow_failed(self, key: str, error: BaseException) -> None:
         """Record a failed append to a log or a series: if it took effect, a file without a record may exist."""
@@ -169,6 +209,12 @@ class FileRecords:
         """Count a change, and call `on_change`."""
         self.changes += 1
         self.on_change()
+
+
+def _is_described(key: str) -> bool:
+    """Check whether metadata.json describes a file at the end of the run: parameters, metrics and series."""
+    rank, series = keys.series_name(key) or (None, "")
+    return key in _KEPT or (rank is None and series != "")
 
 
 def _unpacked(packed: bytes) -> Receipt:
@@ -199,6 +245,7 @@ class HashingBackend(Wrapper):
 
     Args:
         inner: The wrapped backend.
+        every: Record every file; else only those that metadata.json describes at the end of the run.
 
     >>> from notata.store import Store, open_store
     >>> hashing = HashingBackend(open_store("memory://hashing").backend)
@@ -208,9 +255,10 @@ class HashingBackend(Wrapper):
     (3, 'ba7816bf')
     """
 
-    def __init__(self, inner: Backend) -> None:
+    def __init__(self, inner: Backend, *, every: bool = True) -> None:
         super().__init__(inner)
         self.records = FileRecords()
+        self._is_recorded: Callable[[str], bool] = is_receipted if every else _is_described
 
     def __reduce__(self) -> tuple[Any, ...]:
         self.records.mark_incomplete()
@@ -220,13 +268,13 @@ class HashingBackend(Wrapper):
 
     def put(self, key: str, data: bytes, match: str | None) -> str:
         full = self.full(key)
-        if not is_receipted(full):
+        if not self._is_recorded(full):
             return self.inner.put(key, data, match)
         digest = sha256(data).digest()
         self.records.begin(full)
         try:
             version = self.inner.put(key, data, match)
-            self.records.note(full, len(data), digest, version)
+            self.records.note(full, len(data), digest, version, data)
         except BaseException as error:  # an interrupt can come after the write
             self.records.end(full, error)
             raise
@@ -235,14 +283,14 @@ class HashingBackend(Wrapper):
 
     def start_put(self, key: str, data: bytes) -> Future[str]:
         full = self.full(key)
-        if not is_receipted(full):
+        if not self._is_recorded(full):
             return self.inner.start_put(key, data)
         records, size, digest = self.records, len(data), sha256(data).digest()
 
         def stored(future: Future[str]) -> None:
             failed = failure_of(future)
             if failed is None:
-                records.note(full, size, digest, future.result())
+                records.note(full, size, digest, future.result(), data)
             records.end(full, failed)
 
         records.begin(full)
@@ -256,13 +304,16 @@ class HashingBackend(Wrapper):
 
     def begin_upload(self, key: str, match: str | None) -> Upload:
         upload, full = self.inner.begin_upload(key, match), self.full(key)
-        return _HashedUpload(self.records, full, upload) if is_receipted(full) else upload
+        return _HashedUpload(self.records, full, upload) if self._is_recorded(full) else upload
 
     def append(self, key: str, data: bytes, tail: Tail) -> Tail:
         full = self.full(key)
         if self.is_local:
-            if not keys.is_growing(full):
+            if not keys.is_growing(full) and self._is_recorded(full):
                 self.records.forget(full)
+                self.records.lose_content(full)
+            return self.inner.append(key, data, tail)
+        if not self._is_recorded(full):
             return self.inner.append(key, data, tail)
         if keys.is_growing(full):  # a log has one writer
             try:
@@ -281,6 +332,9 @@ class HashingBackend(Wrapper):
             raise
         self.records.end(full)
         return after
+
+    def copies_from(self, source: Backend) -> bool:
+        return False  # the bytes must pass this process to be hashed
 
     def delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         before = {name: self.records.change_token(self.full(name)) for name in names}
@@ -303,7 +357,7 @@ class HashingBackend(Wrapper):
     def make_parents(self, key: str) -> None:
         self.inner.make_parents(key)
         if self.is_local:
-            self.records.changed()  # other code writes to this path
+            self.records.lose_content(self.full(key))  # other code writes to this path
 
 
 class _Unhashed:
@@ -316,6 +370,7 @@ class _Unhashed:
     def publish(self) -> None:
         self._staging.publish()
         self._records.forget(self._key)
+        self._records.lose_content(self._key)
 
 
 class _HashedUpload:

@@ -69,6 +69,12 @@ class ManifestWriter:
         """True if the manifest includes all known writes and writers. No request."""
         return self._written == (self._records.changes, self._workers())
 
+    def receipt(self, key: str) -> Receipt | None:
+        """Return what the stored manifest, or else the records, say about a file. No request."""
+        document = self._file.document
+        found = None if document is None else document.files.get(key)
+        return found or self._records.receipt(key)
+
     def when_outdated(self, call: Callable[[], object]) -> None:
         """Call `call` after each change from now on."""
         self._records.on_change = call

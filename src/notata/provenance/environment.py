@@ -14,14 +14,21 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
+from notata._base.prepared import prepared
 from notata._base.secrets import arguments, refresh
 
 __all__ = ["capture", "imported_packages"]
 
 GIT_SECONDS: Final = 3.0  # time limit for git, for a working tree on a slow disk
-_GIT_FRESH: Final = 10.0  # seconds that the answer of git is cached
+GIT_FRESH: Final = 10.0  # seconds that an answer of git holds, unless the checkout changes
+_GIT_SHARE: Final = 100.0  # an answer holds at least this many times as long as git took,
+GIT_LONGEST: Final = 60.0  # but no longer than this: a slow disk may soon be quick, and files change
+_GIT_FILES: Final = ("HEAD", "index", "logs/HEAD")  # git changes one of them with each commit, checkout and add
+_WITHOUT_LOG: Final = ("COMMIT_EDITMSG", "ORIG_HEAD", "reftable/tables.list")  # or of these, if there is no logs/HEAD
+_ANSWERS: Final = 8
 _FILTERS: Final = 100  # maximum number of filters that a checkout can configure
 _DRIVER: Final = re.compile(r"[\w.-]+", re.ASCII)
 
@@ -51,8 +58,11 @@ _GIT_ENVIRONMENT: Final = {
 def capture(redact: Callable[[str], str] = str) -> dict[str, Any]:
     """Return the environment of this process as plain values; unavailable parts are omitted.
 
-    This takes some milliseconds and two calls of ``git`` per folder, cached for ten seconds. Git runs no program that
-    the checkout configures: no filter, monitor, hook or submodule. It fetches nothing.
+    The first call takes some milliseconds, and two calls of ``git``. Later ones take 0.1 ms: git is called again after
+    ten seconds, and at once after a commit, a checkout or ``git add``. If git is slow, it is called after up to a
+    minute.
+
+    Git runs no program that the checkout configures: no filter, monitor, hook or submodule. It fetches nothing.
 
     Args:
         redact: A function applied to the arguments of the command line. Secrets that `notata._base.secrets` finds are
@@ -66,18 +76,24 @@ def capture(redact: Callable[[str], str] = str) -> dict[str, Any]:
     >>> sorted(capture())[:2]
     ['argv', 'cwd']
     """
-    parts: dict[str, Callable[[], Any]] = {
-        "python": _python,
-        "platform": platform.platform,
-        "host": platform.node,
-        "user": _user,
-        "pid": os.getpid,
-        "argv": lambda: [redact(argument) for argument in arguments(getattr(sys, "argv", []))],
-        "cwd": os.getcwd,
-        "packages": imported_packages,
-        "git": lambda: _git_of(_script_folder()) or _git_of(os.getcwd()),
-    }
     refresh()
+    found = _found(
+        argv=lambda: [redact(argument) for argument in arguments(getattr(sys, "argv", []))],
+        cwd=os.getcwd,
+        packages=imported_packages,
+        git=lambda: _git_of(_script_folder()) or _git_of(os.getcwd()),
+    )
+    return prepared({**_lasting(os.getpid()), **found})
+
+
+@functools.lru_cache(1)
+def _lasting(pid: int) -> dict[str, Any]:
+    """Return the part that stays the same for the whole process."""
+    return _found(python=_python, platform=platform.platform, host=platform.node, user=_user, pid=lambda: pid)
+
+
+def _found(**parts: Callable[[], Any]) -> dict[str, Any]:
+    """Return the available parts of the environment."""
     found: dict[str, Any] = {}
     for name, ask in parts.items():
         with suppress(Exception):  # for example, a removed folder or a package that raises; the run continues
@@ -111,8 +127,14 @@ def imported_packages() -> dict[str, str]:
     >>> imported_packages()["yaml"].split(".")[0]
     '6'
     """
-    standard = sys.stdlib_module_names
-    names = sorted({name.partition(".")[0] for name in tuple(sys.modules)} - standard)
+    modules = tuple(sys.modules)
+    return dict(_versions(len(modules), modules[-1]))
+
+
+@functools.lru_cache(1)
+def _versions(_count: int, _newest: str) -> dict[str, str]:
+    """Return the same for this number of modules and the newest one; an import changes one of the two."""
+    names = sorted({name for name in tuple(sys.modules) if "." not in name} - sys.stdlib_module_names)
     versions = {name: _version(name) for name in names if not name.startswith("_")}
     return {name: version for name, version in versions.items() if version is not None}
 
@@ -138,13 +160,70 @@ def _script_folder() -> str | None:
     return str(os.path.dirname(os.path.abspath(script)))
 
 
+@dataclass(frozen=True, slots=True)
+class _GitAnswer:
+    """An answer of git, which holds until a time, as long as some files of the checkout have this mark."""
+
+    state: dict[str, Any] | None
+    git_folder: str
+    mark: tuple[object, ...]
+    until: float
+
+
+_answers: Final[dict[str, _GitAnswer]] = {}
+"""The last answer of git for each folder."""
+
+
 def _git_of(folder: str | None) -> dict[str, Any] | None:
-    """Return the git state of a folder, cached for `_GIT_FRESH` seconds, as many runs can start in a row."""
-    return None if folder is None else _git(folder, int(time.monotonic() // _GIT_FRESH))
+    """Return the git state of a folder, or a recent answer, as many runs can start in a row."""
+    if folder is None:
+        return None
+    known = _answers.get(folder)
+    if known is None or time.monotonic() > known.until or _git_mark(known.git_folder) != known.mark:
+        inside = _git_folder(folder)
+        mark, began = _git_mark(inside), time.monotonic()  # before git reads these files
+        state, now = _git(folder), time.monotonic()
+        holds = min(GIT_LONGEST, max(GIT_FRESH, _GIT_SHARE * (now - began)))
+        known = _GitAnswer(state, inside, mark, now + holds)
+        if len(_answers) >= _ANSWERS:
+            _answers.clear()
+        _answers[folder] = known
+    return known.state
 
 
-@functools.lru_cache(8)
-def _git(folder: str, _: int) -> dict[str, Any] | None:
+def _git_folder(folder: str) -> str:
+    """Return the folder in which git keeps the state of a checkout; empty if there is none."""
+    while True:
+        found = os.path.join(folder, ".git")
+        with suppress(OSError, ValueError):
+            if os.path.isdir(found):
+                return found
+            if os.path.isfile(found):  # of a worktree or a submodule
+                with open(found, encoding="utf-8", errors="surrogateescape") as file:
+                    return os.path.join(folder, file.read(4096).partition("gitdir:")[2].strip())
+        above = os.path.dirname(folder)
+        if above == folder:
+            return ""
+        folder = above
+
+
+def _git_mark(git_folder: str) -> tuple[object, ...]:
+    """Return a value that changes with each commit, checkout and ``git add``."""
+    if not git_folder:
+        return ()
+    marks = tuple(_mark(os.path.join(git_folder, name)) for name in _GIT_FILES)
+    return marks if marks[-1] else marks + tuple(_mark(os.path.join(git_folder, name)) for name in _WITHOUT_LOG)
+
+
+def _mark(path: str) -> object:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _git(folder: str) -> dict[str, Any] | None:
     """Return the commit, the branch and whether tracked files have changed, with two calls of git.
 
     `dirty` is omitted if finding out would run a program of the checkout.

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from notata._base import display, keys
-from notata.errors import DecodeError, MissingError, NotataError, RunMissingError
+from notata.errors import DecodeError, KeyNameError, MissingError, RunMissingError
 from notata.reader.base import Reader
 from notata.reader.run import LogReader, existing_names
+from notata.run.listings import outline_of_runs
 from notata.run.state import SUMMARY, metadata, parsed
 from notata.series.summary import SCALARS
 from notata.store import Location, open_store
-from notata.table import Table, gather, runs_below, to_pandas
+from notata.table import Table, experiment_of_index_file, freshness, gather, listed_or_index, runs_below, to_pandas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +30,9 @@ class ExperimentReader(Reader):
 
     It supports ``len(exp)``, iteration over `LogReader`, ``exp[run_id]`` and ``exp[0]``. Each access lists the folder
     again, so that a running experiment can be watched.
+
+    The runs of an experiment with more than 10,000 of them are those of its index: they are not listed, so running ones
+    are missing, and so may be runs of killed processes. ``exp[run_id]`` finds these, too.
 
     Attributes:
         path: The folder.
@@ -63,8 +67,15 @@ class ExperimentReader(Reader):
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._store = open_store(path, storage_options)
-        listed = self._store.list(skipped=self._warn_skipped)
-        if runs_below(listed) or self._begun():
+        listed = []
+        outline = outline_of_runs()
+        for entry in self._store.scan(skipped=self._warn_skipped, outline=outline):
+            if (
+                experiment_of_index_file(entry.key) == ""
+            ):  # only an experiment has an index; it may be large, and is not read here
+                return
+            listed.append(entry)
+        if runs_below(listed, outline.found) or self._begun():
             return
         if any(entry.key == keys.METADATA for entry in listed):
             raise RunMissingError(f"{self.url} is a run, not a folder of runs: read it with LogReader", url=self.url)
@@ -74,7 +85,12 @@ class ExperimentReader(Reader):
         )
 
     def _folders(self) -> list[str]:
-        return [*runs_below(self._store.list(skipped=self._warn_skipped))]
+        """Return the folders of the runs, sorted; those of a large index, if there is one."""
+        outline = outline_of_runs()
+        listed, index = listed_or_index(self._store, self._warn_skipped, outline=outline)
+        if index is None:
+            return [*runs_below(listed, outline.found)]
+        return [f"{keys.RUNS}/log_{run_id}" for run_id in sorted(index.rows)]
 
     def _begun(self) -> bool:
         """Check whether the folder is an experiment without runs, which only a disk can show."""
@@ -109,10 +125,10 @@ class ExperimentReader(Reader):
         return len(self._folders())
 
     def __contains__(self, run_id: object) -> bool:
-        return run_id in [keys.run_id(folder) for folder in self._folders()]
+        return isinstance(run_id, str) and self._folder_of(run_id) is not None
 
     def __getitem__(self, run_id: str | int) -> LogReader:
-        """Return one run, by its id or its position in the order of names.
+        """Return one run, by its id, which takes one request or two, or by its position in the order of names.
 
         Raises:
             RunMissingError: There is no run with this id; the message lists existing ids. It is a `KeyError`.
@@ -123,16 +139,25 @@ class ExperimentReader(Reader):
             raise TypeError(
                 f"a run is named by its id or its place, not by {display.indefinite(type(run_id).__name__)}"
             )
-        folders = self._folders()
         if isinstance(run_id, int):
+            folders = self._folders()
             if not -len(folders) <= run_id < len(folders):
                 raise IndexError(f"there is no run {run_id} in {self.url}; it has {len(folders)}")
             return LogReader._of(self._store.below(folders[run_id]))
-        by_id = {keys.run_id(folder): folder for folder in folders}
-        if run_id not in by_id:
-            others = existing_names(run_id, lambda: sorted(by_id))
+        folder = self._folder_of(run_id)
+        if folder is None:
+            others = existing_names(run_id, lambda: sorted(map(keys.run_id, self._folders())))
             raise RunMissingError(f"there is no run {run_id!r} in {self.url}{others}", url=self.url, key=run_id)
-        return LogReader._of(self._store.below(by_id[run_id]))
+        return LogReader._of(self._store.below(folder))
+
+    def _folder_of(self, run_id: str) -> str | None:
+        """Return the folder of a run; None if there is no such run. One request, or two."""
+        try:
+            name = keys.run_folder(run_id)
+        except KeyNameError:
+            return None
+        folders = (f"{keys.RUNS}/{name}", name)
+        return next((one for one in folders if self._store.exists(f"{one}/{keys.METADATA}")), None)
 
     # -- tables --------------------------------------------------------------------------------------------
 
@@ -200,10 +225,11 @@ class ExperimentReader(Reader):
         ``metrics.<name>``. Each value in a dictionary is a column, such as ``optimizer.lr``.
 
         Cost: one listing per 1000 files, one read for index.csv, and one for each run without a current row; up to
-        three for a run that has not ended, or was written by notata 0.3.0. 32 reads at once.
+        three for a run that has not ended, or was written by notata 0.3.0. 32 reads at once. The index of an experiment
+        with more than 10,000 runs is the table: that takes one listing, and one read for each of its parts.
 
         Args:
-            fresh: Read every run; do not use rows of index.csv.
+            fresh: Read every run; do not use rows of index.csv or of an index.
 
         Raises:
             StorageError: The folder cannot be listed. If reads fail, a `BatchError`.
@@ -223,7 +249,7 @@ class ExperimentReader(Reader):
         """Return the rows of `table` as a pandas DataFrame; missing values are NaN. The cost is that of `table`.
 
         Args:
-            fresh: Read every run; do not use rows of index.csv.
+            fresh: Read every run; do not use rows of index.csv or of an index.
 
         Raises:
             PackageMissingError: pandas is not installed. It is an `ImportError`.
@@ -269,7 +295,7 @@ class ExperimentReader(Reader):
         >>> frame.groupby("run_id")["loss"].min().tolist()
         [0.1, 0.2]
         """
-        from notata.series.columns import chosen, unknown_column, unmatched
+        from notata.series.columns import chosen, unknown_columns, unmatched
         from notata.series.many import gathered, series_files, unknown_series  # imports numpy
 
         runs = runs_below(self._store.list(skipped=self._warn_skipped))
@@ -287,13 +313,15 @@ class ExperimentReader(Reader):
         if missing:
             stored = self._store.fetch_many(f"{folder}/{keys.METADATA}" for folder in runs)
             summaries = ((parsed(blob.data) or {}).get(SUMMARY) for blob in stored.values())
-            raise unknown_column(missing[0], name, self.url, summaries)
+            raise next(unknown_columns(missing[:1], name, self.url, summaries))
         return found
 
     # -- show ----------------------------------------------------------------------------------------------
 
     def __str__(self) -> str:
         table = self._table()
+        if table.index is not None and table.index.is_large:
+            return f"<ExperimentReader '{self.name}'>\n{freshness(table.index, 'Index')}"
         fields, rows = self._indexed(table.found.data) if table.found else ([], [])
         return "\n".join(
             [
@@ -310,10 +338,12 @@ class ExperimentReader(Reader):
         return self.name if any("/" not in folder for folder in folders) else keys.RUNS
 
     def _repr_html_(self) -> str:
-        """Return the table as HTML for a notebook."""
-        title = f"experiment {self.name}"
-        try:
-            rows = self._table()
-            return display.rows(f"{title} at {self.url}", rows.columns(), rows.records())
-        except NotataError as error:
-            return display.sections(title, {"state": {"cannot be read": error}})
+        """Return the first rows of the table, and curves of the first 10 runs, as HTML for a notebook.
+
+        An error of the storage is shown beside what can be read.
+
+        Cost: that of `table`, and one read for each of these runs, of 8 MiB in all.
+        """
+        from notata.reader.notebook import experiment_page
+
+        return experiment_page(self._store, self.name)

@@ -38,7 +38,6 @@ from notata.run.runlog import RunLog
 from notata.run.state import ENDED, RunState, lease_of, read_state
 from notata.series.summary import SCALARS
 from notata.store import Location, open_store
-from notata.store.gaps import ignore
 from notata.store.in_flight import Tally
 
 if TYPE_CHECKING:
@@ -803,16 +802,15 @@ class LogReader(Reader):
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        """Return the run as HTML for a notebook: state, parameters and files. Cost: a listing and three reads."""
-        try:
-            meta, state = read_state(self._store)
-            facts = {"status": f"{state.status} ({state.why})", "url": self.url}
-            facts |= {name: meta[name] for name in ("start_time", "end_time", "runtime_sec") if name in meta}
-            listed = self._store.list(skipped=ignore)
-            files = {entry.key: display.size(entry.size) for entry in listed}
-            return display.sections(f"run {self.run_id}", {"state": facts, "params": self.params, "files": files})
-        except NotataError as error:
-            return display.sections(f"run {self.run_id}", {"state": {"cannot be read": error}})
+        """Return the run as HTML for a notebook: state, parameters, values over time, and files.
+
+        An error of the storage is shown beside what can be read.
+
+        Cost: a listing and three reads, and one of the series `scalars`, or of the first one, if it has at most 8 MiB.
+        """
+        from notata.reader.notebook import run_page
+
+        return run_page(self._store, self.run_id)
 
     # -- errors --------------------------------------------------------------------------------------------
 

@@ -4,8 +4,9 @@
 
 1. *before*: the steps that store the end, such as log, manifest and status. If one fails, the end is *unstored*: the
    run has not ended. `flush` and the exit retry it, and heartbeats if it is a failure;
-2. *closing*: release the run and its log. From then on, the run has *ended*;
-3. *after*: such as the traceback, the callback and the mirror. Each one is made even if an earlier one fails.
+2. *closing*: release the run and its series. From then on, the run has *ended*;
+3. *after*: such as the last line of the log, the traceback, the callback and the mirror. Each one is made even if an
+   earlier one fails.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -40,6 +40,8 @@ def level_of(level: int | str | None) -> int:
     >>> level_of("warning"), level_of(15)
     (30, 15)
     """
+    if type(level) is int and level >= 0:
+        return level
     given = level
     if level is None:
         level = os.environ.get(LEVEL, "").strip() or logging.INFO
@@ -94,7 +96,8 @@ class Journal(logging.Handler):
     ) -> None:
         super().__init__(level)
         _unregister(self)
-        self.setFormatter(_LineFormatter())
+        self._plain_formatter = _LineFormatter()
+        self.setFormatter(self._plain_formatter)
         self.file = GrowingFile(
             end, keys.LOG, at_once=at_once, is_owner=is_owner, missing=_missing_line, clock=clock, thread=thread
         )
@@ -115,27 +118,54 @@ class Journal(logging.Handler):
 
     def is_plain(self) -> bool:
         """Check whether lines have the documented form, and no filter sees the records."""
-        return type(self.formatter) is _LineFormatter and not self.filters
+        return self.formatter is self._plain_formatter and not self.filters
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.file.state is State.DISPLACED or self._is_displaced() or self._is_own_append(record):
+        if self._ignores(record.threadName, record.levelno):
             return
         try:
-            text = self._redact(self.format(record)).replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
-            text = text.replace("\0", "\\x00")  # grep treats a file with a NUL as binary
-            line = text.replace("\n", f"\n{_INDENT}")
-            data = f"{line}\n".encode("utf-8", "backslashreplace")
+            line = self._line(self.format(record))
         except Exception:
             self.handleError(record)
             return
-        self._show(line)
-        self.file.write(data, urgent=record.levelno >= logging.WARNING)
+        self._write(line, record.levelno)
 
-    def _is_own_append(self, record: logging.LogRecord) -> bool:
-        """Check whether a record comes from the journal's own appends; logging it would cause the next append."""
-        if record.threadName == THREAD:
+    def write_line(self, level: int, msg: object, args: tuple[object, ...]) -> bool:
+        """Write the line of a message in its documented form, without a record, in two thirds of the time.
+
+        Returns:
+            False if the message cannot be formatted; `logging` reports that for a record.
+        """
+        if self._ignores(threading.current_thread().name, level):
             return True
-        return self.file.is_in_flight and record.threadName == _STORAGE_THREAD and record.levelno < logging.WARNING
+        try:
+            text = str(msg)
+            if args:  # as in `logging.LogRecord`
+                text %= args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args
+            name = logging.getLevelName(level).replace(" ", "-")
+            line = self._line(f"[{self._plain_formatter.time_text(time.time())}] {name} {text}")
+        except Exception:
+            return False
+        self._write(line, level)
+        return True
+
+    def _ignores(self, thread: str | None, level: int) -> bool:
+        """Check whether a line is ignored: of a displaced writer, or about the journal's own appends.
+
+        Logging one of the latter would cause the next append.
+        """
+        if self.file.state is State.DISPLACED or self._is_displaced() or thread == THREAD:
+            return True
+        return self.file.is_in_flight and thread == _STORAGE_THREAD and level < logging.WARNING
+
+    def _line(self, text: str) -> str:
+        """Return a formatted message as it is stored, without its line end."""
+        text = self._redact(text).replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
+        return text.replace("\0", "\\x00").replace("\n", f"\n{_INDENT}")  # grep treats a file with a NUL as binary
+
+    def _write(self, line: str, level: int) -> None:
+        self._show(line)
+        self.file.write(f"{line}\n".encode("utf-8", "backslashreplace"), urgent=level >= logging.WARNING)
 
     def flush(self) -> None:
         """Store the pending lines.
@@ -183,6 +213,14 @@ class RunLogger(logging.Logger):
             return True
         return not all(type(handler) is Journal and handler.is_plain() for handler in self.handlers)
 
+    def write_line(self, level: int, msg: object, args: tuple[object, ...]) -> bool:
+        """Log a message without a record. Return False if others may use its record, or it cannot be formatted."""
+        if len(self.handlers) != 1 or self.disabled or self._shows_callers():
+            return False
+        handler = self.handlers[0]
+        assert isinstance(handler, Journal)
+        return level < max(self.level, handler.level) or handler.write_line(level, msg, args)
+
     def getChild(self, suffix: str) -> RunLogger:  # noqa: N802
         """Return a child logger that is in no registry either."""
         child = RunLogger(f"{self.name}.{suffix}", self.level)
@@ -215,12 +253,16 @@ class _LineFormatter(logging.Formatter):
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         """Return the time of a record in whole seconds; cached, as most records share the previous second."""
+        return self.time_text(record.created)
+
+    def time_text(self, moment: float) -> str:
+        """Return a time as `formatTime` does."""
         second, text = self._second
-        if second == int(record.created):
+        if second == int(moment):
             return text
-        second, text = int(record.created), super().formatTime(record, datefmt)
+        second, text = int(moment), time.strftime(TIME, time.localtime(moment))
         self._second = second, text
-        offset, before = _offset(record.created), self._offset_shown
+        offset, before = _offset(moment), self._offset_shown
         self._offset_shown = offset
         return text if offset == before else text + offset
 

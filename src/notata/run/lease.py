@@ -8,7 +8,7 @@ import os
 import platform
 import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from enum import Enum
 from types import FrameType
@@ -25,6 +25,7 @@ from notata.errors import (
     ContainerMissingError,
     EncodeError,
     ExistsError,
+    FolderError,
     MissingError,
     RunDisplacedError,
     UnprotectedWarning,
@@ -118,7 +119,7 @@ class Lease:
         Raises:
             RunExistsError: The id is in use. On a local disk and in memory, a folder with any file counts as in use.
         """
-        if self._store.folders and self._store.occupied():
+        if self._store.folders and not self._store.make_folder() and self._store.occupied():
             raise self._refusals.exists()
         try:
             self._create(fields)
@@ -170,7 +171,7 @@ class Lease:
         raise AssertionError("unreachable")
 
     def resume(
-        self, fresh: Mapping[str, Any], merge: MergeFields, *, force: bool, unfinished: bool = False
+        self, fresh: Mapping[str, Any], merge: MergeFields, *, force: bool, refused: Collection[str] = ()
     ) -> RunState | None:
         """Resume an ended or dead run with all its files, or create the run. 2 requests on a bucket.
 
@@ -178,13 +179,13 @@ class Lease:
             fresh: The fields of a new run.
             merge: Returns the fields of a resumed run.
             force: Also resume a run if it is unknown whether it is running, but never one that is known to run.
-            unfinished: Refuse a complete run.
+            refused: The final statuses of runs to refuse.
 
         Returns:
             The previous state of the run; None if the run is new.
 
         Raises:
-            RunExistsError: The run is running, is being replaced, or is complete and refused; or another writer
+            RunExistsError: The run is running, is being replaced, or has a refused status; or another writer
                 claimed it at the same time.
             StorageError: Its metadata.json is damaged.
         """
@@ -198,7 +199,7 @@ class Lease:
             state = state_of(stored, found)
             if state.status == "running" and is_written_by_ancestor(stored):
                 raise self._refusals.written_by_ancestor()
-            if not _can_resume(state, force=force, unfinished=unfinished):
+            if not _can_resume(state, force=force, refused=refused):
                 raise self._refusals.not_resumable(state)
             self._version = found.version
             self._take(merge(fresh, stored, state))
@@ -267,8 +268,17 @@ class Lease:
         if self.displaced:
             return False
         with self._lock.held():
-            self._reload()
+            if not self._is_unchanged():
+                self._reload()
             return not self.displaced
+
+    def _is_unchanged(self) -> bool:
+        """Check whether metadata.json has the version that this owner stored last, where that costs no round trip."""
+        if not self._store.is_local:
+            return False
+        with suppress(MissingError, FolderError):
+            return self._store.stat(keys.METADATA).version == self._version
+        return False
 
     @property
     def displaced(self) -> bool:
@@ -474,9 +484,9 @@ def _checked_heartbeat(seconds: float | None) -> float | None:
     return float(seconds)
 
 
-def _can_resume(state: RunState, *, force: bool, unfinished: bool) -> bool:
-    if state.status == "complete":
-        return not unfinished
+def _can_resume(state: RunState, *, force: bool, refused: Collection[str]) -> bool:
+    if state.status in ENDED:
+        return state.status not in refused
     if state.status == "running":
         return force and not state.certain
     return state.status != "replacing"

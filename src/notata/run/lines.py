@@ -37,7 +37,7 @@ class LogMethods:
         >>> log.log_path.read_text().splitlines()[-1].partition("] ")[2]
         'INFO grid refined'
         """
-        self.logger.log(level_of(level), message, stacklevel=2)
+        self._log(level_of(level), message, (), {})
 
     def debug(self, msg: object, *args: object, **options: Any) -> None:
         """Log a line of level DEBUG. By default, log.txt does not include this level.
@@ -105,6 +105,8 @@ class LogMethods:
         self._log(logging.ERROR, msg, args, {"exc_info": True, **options})
 
     def _log(self, level: int, msg: object, args: tuple[object, ...], options: dict[str, Any]) -> None:
+        if not options and type(self.logger) is RunLogger and self.logger.write_line(level, msg, args):
+            return
         above = options.pop("stacklevel", 1) + 2  # the line of the caller, for formatters that show it
         self.logger.log(level, msg, *args, stacklevel=above, **options)
 

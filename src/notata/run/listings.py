@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Final
 
 from notata._base import keys
 from notata.store import Entry
+from notata.store.outlines import Outline
 
-__all__ = ["inside", "name_of", "orphans_in", "runs_in", "split"]
+__all__ = ["inside", "name_of", "orphans_in", "outline_of_runs", "runs_in", "split"]
 
 _SIGN: Final = r"(?:log\.txt|params\.(?:yaml|json))\Z|artifacts/"
 _OF_A_RUN: Final = re.compile(rf"(?P<folder>)(?:{_SIGN})")
 _OF_A_RUN_BELOW: Final = re.compile(rf"(?P<folder>(?:[^/]+/)*?log_[^/]+)/(?:{_SIGN})")
+
+
+def outline_of_runs() -> Outline:
+    """Return the outline of the runs of experiments that shows whether their rows in an index are current."""
+    return Outline(keys.RUNS, "log_", (keys.METADATA, keys.METRICS))
 
 
 def runs_in(
@@ -70,7 +75,7 @@ def split(entries: Mapping[str, Entry], folders: Iterable[str]) -> dict[str, dic
     for key, entry in entries.items():
         if (folder := inside(key, parts)) is not None:
             inner = key[len(folder) + 1 :] if folder else key
-            parts[folder][inner] = replace(entry, key=inner)
+            parts[folder][inner] = Entry(inner, entry.size, entry.modified, entry.version, entry.digest)
     return parts
 
 

@@ -158,6 +158,7 @@ class Parameters(Mapping[str, Any]):
         self._lock = Lock()
         self._file: tuple[str, bytes] | None = ("", b"") if new else None
         self._values: dict[str, Any] | None = {} if new else None
+        self._given: tuple[bytes, dict[str, Any]] = (b"", {})  # the content of a file, and its values with text as keys
         self._existing: set[str] = set()  # suffixes of files that may exist
         self._merging: FrameType | None = None  # the call that merges values; see `is_running`
         self._from_handlers: dict[str, Any] = {}  # values that a signal handler leaves to that call
@@ -230,25 +231,36 @@ class Parameters(Mapping[str, Any]):
             raise interrupt
 
     def _store_values(self, ext: str, values: Mapping[str, Any]) -> None:
-        data = encoded(self._store, values, ext)
+        self._store_file(ext, values, encoded(self._store, values, ext))
+
+    def _store_file(self, ext: str, values: Mapping[str, Any], data: bytes) -> None:
         self._existing |= {self._current_file()[0], ext} - {""}
         self._store.write(_KEYS[ext], data)
         if others := self._existing - {ext}:
             self._file = self._values = None  # if the next request fails, read the files again
             self._store.delete([_KEYS[other] for other in others])
             self._existing = {ext}
+        with suppress(EncodeError):  # two keys, such as 1 and "1", become the same text; YAML tells them apart
+            given = formats.plain(values)
+            if b"\\ud" not in data:  # the escape of a lone surrogate, which is no longer one in the file
+                self._given = data, given
         self._file, self._values = (ext, data), None
         self._log(logging.INFO, "Saved params (%s) in %s", ext, _KEYS[ext])
 
-    def begin(self, values: Mapping[str, Any]) -> None:
-        """Store the parameters of a new run, or replace those of a resumed run."""
+    def begin(self, values: Mapping[str, Any], content: bytes) -> None:
+        """Store the parameters of a new run, or replace those of a resumed run.
+
+        Args:
+            values: The parameters.
+            content: The same, as `encoded` returns them.
+        """
         with self._lock.held():
             ext, _ = self._current_file()
             if ext:
                 if self._equals(values):
                     return
                 self._log(logging.WARNING, "The parameters differ from the previous ones: %s is replaced", _KEYS[ext])
-            self._store_values("yaml", values)
+            self._store_file("yaml", values, content)
 
     def _equals(self, values: Mapping[str, Any]) -> bool:
         """Check whether the stored values equal these, as stored: NaN equals NaN, and JSON keys are strings."""
@@ -277,6 +289,36 @@ class Parameters(Mapping[str, Any]):
             values = _values(self._store, *self._current_file())
             self._values = values
             return values
+
+    def known(self) -> Mapping[str, Any] | None:
+        """Return the values if they are in memory, without a request and without waiting for a writer, else None.
+
+        Raises:
+            DecodeError: The file of an earlier attempt is damaged.
+        """
+        values, file = self._values, self._file
+        return _values(self._store, *file) if values is None and file is not None else values
+
+    def file(self, *, look: bool = False) -> tuple[str, bytes] | None:
+        """Return key and content of the file, both empty if there is none; None if that is unknown.
+
+        Args:
+            look: Read the file of an earlier attempt, if it is unknown. Otherwise no request is made.
+        """
+        file = self._current_file() if look else self._file
+        return None if file is None else (_KEYS.get(file[0], ""), file[1])
+
+    def plain(self, key: str, data: bytes) -> dict[str, Any]:
+        """Return the values in a content of the file, with text as keys, as metadata.json repeats them. No request.
+
+        Raises:
+            DecodeError: The content is damaged.
+            EncodeError: Two keys become the same text.
+        """
+        content, values = self._given
+        if content is data:
+            return values
+        return dict(formats.plain(decoded(data, "json" if key == keys.PARAMS_JSON else "yaml"), "params"))
 
     def __getitem__(self, name: str) -> Any:
         return copy.deepcopy(self._stored()[name])

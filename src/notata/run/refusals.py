@@ -65,6 +65,8 @@ class Refusals:
         """Return the error for a run that cannot be resumed in this state."""
         if state.status == "complete":
             what, then = "is complete", "Pass resume=True to resume it anyway."
+        elif state.status == "failed":
+            what, then = "has failed", "Pass resume=True to resume it."
         elif state.status == "replacing":
             what, then = "is being replaced", "Pass overwrite=True to continue the replacement."
         elif not state.certain:

@@ -33,6 +33,7 @@ __all__ = [
     "attempt_of",
     "claimable",
     "find_metadata",
+    "is_gone",
     "lease_of",
     "metadata",
     "number",
@@ -120,7 +121,9 @@ def claimable(store: Store) -> Blob | None:
 
 
 def read_state(store: Store) -> tuple[dict[str, Any], RunState]:
-    """Return the metadata and state of the run in a store. One request; nothing is written.
+    """Return the metadata and state of the run in a store. Nothing is written.
+
+    One request, and another one if the run's process is gone, see `is_gone`.
 
     Raises:
         MissingError: There is no metadata.json.
@@ -128,7 +131,20 @@ def read_state(store: Store) -> tuple[dict[str, Any], RunState]:
     """
     found = store.fetch(keys.METADATA)
     fields = metadata(found, store.url, keys.METADATA)
+    if is_gone(fields):
+        found = store.fetch(keys.METADATA)
+        fields = metadata(found, store.url, keys.METADATA)
     return fields, state_of(fields, found)
+
+
+def is_gone(fields: Mapping[str, Any]) -> bool:
+    """Check whether a run has not ended, but its process is gone from this machine.
+
+    Read the metadata again before you call it dead: the process may have ended the run after they were read, and then
+    have exited.
+    """
+    has_ended = fields.get("status") in ENDED or fields.get("status") == "replacing"
+    return not has_ended and processes.alive(str(lease_of(fields).get("process", ""))) is False
 
 
 def metadata(found: Blob, url: str, key: str) -> dict[str, Any]:

@@ -27,14 +27,14 @@ class RunStorage:
         store: What the writers of the run use. In background mode, it queues what they write.
         direct: The same without a queue, for writes that must not wait for others: the claim, the log, the manifest.
         plain: The same without records for the manifest, for workers and copies.
-        records: Size and hash of each stored file; None without a manifest.
+        records: Size and hash of each stored file; without a manifest only of those that metadata.json repeats.
         queue: The pending writes; None if writes are not in the background.
     """
 
     store: Store
     direct: Store
     plain: Store
-    records: FileRecords | None
+    records: FileRecords
     queue: BackgroundBackend | None
 
     @classmethod
@@ -55,7 +55,7 @@ class RunStorage:
             base: The folder that contains the run.
             options: `storage_options` for fsspec.
             folder: The name of the run's folder.
-            manifest: Record size and hash of each file.
+            manifest: Record size and hash of each file, for the manifest.
             background: Queue the writes: True, or the maximum number of pending bytes.
             check: Called before a queued write starts; if it raises an exception, the write fails with it.
             lost: Called for each failed queued write.
@@ -65,17 +65,15 @@ class RunStorage:
         """
         if background is not True and background is not False and (not isinstance(background, int) or background < 1):
             raise ConfigurationError(f"invalid background {background!r}: pass True, False or a number of bytes")
-        plain = direct = open_base(base, options).below(folder)
+        plain = open_base(base, options).below(folder)
         plain.path_for()  # imports path objects now: a signal handler cannot use a module whose import it interrupts
-        records, queue = None, None
-        if manifest:
-            hashing = HashingBackend(plain.backend)
-            direct, records = Store(hashing, plain.progress), hashing.records
-        store = direct
+        queue = None
+        hashing = HashingBackend(plain.backend, every=manifest)
+        store = direct = Store(hashing, plain.progress)
         if background:
             from notata.background import BackgroundBackend
 
             most = _PENDING if background is True else background
             queue = BackgroundBackend(direct.backend, most, check=check, lost=lost)
             store = Store(queue, plain.progress)
-        return cls(store, direct, plain, records, queue)
+        return cls(store, direct, plain, hashing.records, queue)
