@@ -23,7 +23,7 @@ from notata.store.backends import local
 from tests import series
 from tests.series import parsers, read_with
 from tests.tools.benchmarks.peers.base import row
-from tests.tools.series_memory import Dropping, into_bucket
+from tests.tools.benchmarks.peers.long_series import Dropping, into_bucket
 
 ROWS = 100
 

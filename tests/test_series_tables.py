@@ -119,6 +119,7 @@ def test_a_metric_with_such_a_name_and_no_series_is_a_column(place: Place) -> No
     [
         ("loss < 0.3", ["fast"]),
         ("loss.min < 2", ["fast", "slow"]),
+        ("metrics.loss.min < 2", ["fast", "slow"]),
         ("loss.max >= 9 and status == 'running'", ["bad"]),
         ("metrics.loss < 2", ["fast", "slow"]),
         ("metrics['val/loss'] < -1 or metrics['val/loss.min'] < -3.5", ["bad", "fast", "slow"]),

@@ -8,7 +8,7 @@ many runs.
 
 from __future__ import annotations
 
-from notata.series.summary import SCALARS, flat_values, loaded
+from notata.series.summary import SCALARS, flat_values, loaded, loaded_one
 from notata.series.writer import Series, SeriesWriters
 
-__all__ = ["SCALARS", "Series", "SeriesWriters", "flat_values", "loaded"]
+__all__ = ["SCALARS", "Series", "SeriesWriters", "flat_values", "loaded", "loaded_one"]

@@ -1,16 +1,16 @@
-"""Columns of a series that are requested by name or pattern, and the error for those that no run has."""
+"""Columns of a series that are requested by name or pattern, and the errors for those that no run has."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from notata._base.display import listed
 from notata._base.terminal import quoted
 from notata.errors import UnknownNameError
-from notata.series.summary import loaded
+from notata.series.summary import loaded_one
 
-__all__ = ["chosen", "is_chosen", "unknown_column", "unmatched"]
+__all__ = ["chosen", "is_chosen", "unknown_columns", "unmatched"]
 
 
 def chosen(columns: str | Iterable[str] | None) -> list[str] | None:
@@ -29,20 +29,26 @@ def unmatched(patterns: Iterable[str], columns: Collection[str]) -> list[str]:
     >>> unmatched(["loss", "val/*", "los"], ["loss", "val/loss"])
     ['los']
     """
-    return [pattern for pattern in patterns if not any(is_chosen(column, [pattern]) for column in columns)]
+    others = [pattern for pattern in patterns if pattern not in columns]
+    return [pattern for pattern in others if not any(is_chosen(column, [pattern]) for column in columns)]
 
 
-def unknown_column(column: str, name: str, url: str, summaries: Iterable[object]) -> UnknownNameError:
-    """Return the error for a column that none of the runs has; the message names those in their summaries.
+def unknown_columns(
+    columns: Iterable[str], name: str, url: str, summaries: Iterable[object]
+) -> Iterator[UnknownNameError]:
+    """Yield the errors for columns that none of the runs has; the messages name those in their summaries.
 
     Args:
-        column: The name or pattern.
+        columns: The names or patterns.
         name: The name of the series.
         url: The place.
         summaries: The field `series_summary` in the metadata of each run.
     """
-    each = [loaded(summary) for summary in summaries]
-    known = sorted({quoted(one) for found in each if name in found for one in found[name]["columns"]})
-    there = f"; it has {listed(known, 20)}" if known else ""
-    message = f"the series {quoted(name)} of the runs at {url} has no column {quoted(column)}{there}"
-    return UnknownNameError(message, url=url, key=column)
+    there = None
+    for column in columns:
+        if there is None:  # once for all, as there can be many columns and many summaries
+            each = [loaded_one(summary, name) or {"columns": ()} for summary in summaries]
+            known = sorted({quoted(one) for found in each for one in found["columns"]})
+            there = f"; it has {listed(known, 20)}" if known else ""
+        message = f"the series {quoted(name)} of the runs at {url} has no column {quoted(column)}{there}"
+        yield UnknownNameError(message, url=url, key=column)

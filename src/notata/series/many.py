@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from notata._base import display, keys
+from notata._base.notebook import page
 from notata._base.terminal import quoted
 from notata.errors import EncodeError, MissingError, NotataError, UnknownNameError
 from notata.series.parsing import Array
@@ -166,6 +167,17 @@ class RunSeries:
 
     def __repr__(self) -> str:
         return f"RunSeries({self.name!r}, {display.counted(self.rows, 'row')} of {len({*self._runs})} runs)"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the last values and curves of the first runs, as HTML for a notebook. No request."""
+        from notata.series.labels import Named
+        from notata.series.pictures import rows_html
+
+        runs = [
+            (Named(file.run_id, file.run, {}), file.rank, data)
+            for file, data in zip(self.files, self.data, strict=True)
+        ]
+        return page(f"series {self.name}: {self.rows:,} rows", rows_html(self.name, runs))
 
     @property
     def rows(self) -> int:

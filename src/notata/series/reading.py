@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from notata._base import display, limits
+from notata._base.notebook import page
 from notata._base.packages import needed
 from notata._base.terminal import quoted
 from notata._base.warn import warn
@@ -40,6 +41,7 @@ __all__ = [
     "kinds_of",
     "read_last",
     "read_series",
+    "rows_of_bytes",
     "summary_of_file",
 ]
 
@@ -128,6 +130,13 @@ class SeriesData(Mapping[str, Array]):
 
     def __repr__(self) -> str:
         return f"SeriesData({self.name!r}, {self.rows} rows of {', '.join(self) or 'no columns'})"
+
+    def _repr_html_(self) -> str:
+        """Return the summary of the columns and curves of the first ones, as HTML for a notebook. No request."""
+        from notata.series.pictures import series_pictures, summary_table, title
+
+        fields = self.summary()
+        return page(title(self.name, fields), summary_table("", fields), series_pictures(self.name, [("", self)]))
 
     def given(self, name: str) -> npt.NDArray[np.bool_]:
         """Return which rows have a value of a column, as a boolean mask; a stored NaN is a value.
@@ -331,13 +340,25 @@ def read_last(store: Store, key: str, name: str) -> SeriesData:
     return SeriesData(name, stacked(tables), size).without_repeated()
 
 
-def summary_of_file(data: bytes) -> dict[str, Any]:
-    """Return the summary of a series from the bytes of its file, as `SeriesData.summary` does.
+def rows_of_bytes(data: bytes, name: str = "") -> SeriesData:
+    """Return the rows of a small file of a series, from its bytes; lines that are no rows are skipped.
 
     Raises:
         TooLargeError: It has more than 2 million values, rows times columns; a forged file of 1 MiB may have billions.
     """
-    return SeriesData("", stacked(_tables(data))).without_repeated().summary()
+    return SeriesData(name, stacked(_tables(data)), len(data)).without_repeated()
+
+
+def summary_of_file(data: bytes) -> dict[str, Any]:
+    """Return the summary of a series from the bytes of its file, as `SeriesData.summary` does.
+
+    Raises:
+        TooLargeError: It has too many values, see `rows_of_bytes`.
+    """
+    try:
+        return rows_of_bytes(data).summary()
+    except TooLargeError as error:
+        raise TooLargeError(f"{error}, which is too much for a table") from error
 
 
 def _tables(data: bytes) -> list[Table]:
@@ -346,7 +367,7 @@ def _tables(data: bytes) -> list[Table]:
     for table, _ in BlockParser().parsed(data[: data.rfind(b"\n") + 1]):
         found.add(table)
         if found.rows * len(found.names) > _SUMMARIZED:
-            raise TooLargeError(f"it has more than {_SUMMARIZED:,} values, which is too much for a table")
+            raise TooLargeError(f"it has more than {_SUMMARIZED:,} values")
     return found.tables
 
 

@@ -6,7 +6,17 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-__all__ = ["NONFINITE", "SCALARS", "Column", "flat_values", "kind_of", "loaded", "stored", "summary_of"]
+__all__ = [
+    "NONFINITE",
+    "SCALARS",
+    "Column",
+    "flat_values",
+    "kind_of",
+    "loaded",
+    "nonfinite_word",
+    "stored",
+    "summary_of",
+]
 
 SCALARS: Final = "scalars"
 """The name of the series that `Logbook.scalars` writes. Its columns have plain names in tables."""
@@ -92,9 +102,18 @@ def stored(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {**summary, "columns": columns}
 
 
+def nonfinite_word(value: float) -> str:
+    """Return the word for a number that JSON lacks.
+
+    >>> nonfinite_word(math.inf), nonfinite_word(math.nan)
+    ('Infinity', 'NaN')
+    """
+    return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+
+
 def _without_nonfinite(fields: Mapping[str, Any]) -> dict[str, Any]:
     words = {
-        name: "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+        name: nonfinite_word(value)
         for name, value in fields.items()
         if type(value) is float and not math.isfinite(value)
     }
@@ -114,6 +133,15 @@ def loaded(summaries: object) -> dict[str, Any]:
             given = {str(name): _with_nonfinite(fields) for name, fields in columns.items() if isinstance(fields, dict)}
             found[str(series)] = {**summary, "columns": given}
     return found
+
+
+def loaded_one(summaries: object, series: str) -> dict[str, Any] | None:
+    """Return the summary of one series as `loaded` does; None if there is none. The others are not converted.
+
+    >>> loaded_one({"scalars": {"columns": {"loss": {"last": 1}}}, "forged": [1]}, "scalars")
+    {'columns': {'loss': {'last': 1}}}
+    """
+    return loaded({series: summaries.get(series)}).get(series) if isinstance(summaries, Mapping) else None
 
 
 def _with_nonfinite(fields: Mapping[str, Any]) -> dict[str, Any]:

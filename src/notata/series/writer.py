@@ -173,6 +173,10 @@ class Series:
                 self._file.flush()
                 self._begin(None)
                 self._is_exact = True
+        return self.known_summary(most)
+
+    def known_summary(self, most: int) -> dict[str, Any]:
+        """Return the summary of the first `most` columns as it is known now, without a request and without waiting."""
         columns = list(self._encoder.columns.values())[:most]
         return summary_of(self._rows, self._step, columns)
 
@@ -276,6 +280,11 @@ class SeriesWriters:
             found[name] = stored(written[name].shortened_summary(share))
             left -= len(found[name]["columns"])
         return {name: found[name] for name in written}
+
+    def known_summaries(self) -> dict[str, Any]:
+        """Return the summary of each series that has rows, without a request and without waiting."""
+        written = self._series.copy().items()
+        return {name: series.known_summary(limits.SERIES_COLUMNS) for name, series in written if series.has_rows}
 
     def flush(self) -> None:
         """Store the pending rows of all series.
