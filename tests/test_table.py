@@ -15,16 +15,17 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from notata import DecodeError, Experiment, ExperimentReader, UnknownNameError, search
+from notata.run.values import crc
 from notata.search import remove
 from notata.search import table as table_of
 from notata.store import Store, open_store
-from notata.table import IndexWriter, Row, columns
+from notata.table import IndexWriter, Row, Table, columns, to_pandas
 from notata.table.columns import encoded_rows
-from notata.table.row import crc, sealed
+from notata.table.row import sealed
 from tests.command import notata
 
 WORDS = """1 1.0 .5 1e5 +1 True None null nan -inf " "a" [ {} , ; - ' ٣ status params.a \\ud800"""
@@ -37,7 +38,7 @@ NAMES = TEXT | st.sampled_from(["a", "b", "run_id", "revision", "failure_reason"
 NAMED = st.dictionaries(NAMES, VALUES, max_size=4)
 ONE_LINE = st.text(max_size=20)
 ROWS = st.builds(
-    Row,
+    lambda **fields: Row(**fields),
     run_id=st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=10),
     status=st.sampled_from(["complete", "failed", "died", "unreadable"]),
     params=NAMED,
@@ -120,6 +121,24 @@ def test_whatever_a_row_holds_is_read_back_as_it_was(made: list[Row]) -> None:
     read = columns.parsed_rows(data)
     assert len(read) == len(made)
     assert all(same(one, other) for one, other in zip(read, made, strict=True))
+
+
+def escaped(value: Any) -> Any:
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+@settings(max_examples=40)
+@given(TABLES)
+@example([Row("a", "complete", {"a": [1, 2]}, {"b": None}), Row("b", "complete", {"a": [3, 4], "c": True}, {"b": 1})])
+@example([Row("a", "complete", {"a": 1, "b": True, "c": 2}), Row("b", "failed", {"a": 1.5, "b": False, "c": None})])
+@example([Row("a", "complete", {"a": {"b": 1}, "a.b": 2}), Row("b", "complete", {"\ud800": "\ud800"})])
+def test_a_frame_has_the_values_and_types_of_the_records(made: list[Row]) -> None:
+    table = Table(made)
+    shown = [name.encode("utf-8", "backslashreplace") for name in table.columns()]
+    assume(len({*shown}) == len(shown))  # a record has one value for each name
+    records = [{escaped(name): escaped(value) for name, value in record.items()} for record in table.records()]
+    expected = pd.DataFrame.from_records(records, columns=[*map(escaped, table.columns())] if made else None)
+    pd.testing.assert_frame_equal(to_pandas(table), expected)
 
 
 @settings(max_examples=40)

@@ -16,12 +16,14 @@ from typing import Any, Final
 
 from notata._base import keys, limits
 from notata.errors import TooLargeError
-from notata.table.row import ERROR, FIXED, ID, REASON, REVISION, STATUS, Row
+from notata.run.values import ERROR
+from notata.table.row import FIXED, ID, REASON, REVISION, STATUS, Row
 
 __all__ = [
     "Columns",
     "appendable",
     "encoded_rows",
+    "extendable",
     "header_of",
     "is_ours",
     "merged_rows",
@@ -50,15 +52,16 @@ class Columns:
         """Return the columns of these rows and of `before`: parameters by name, status, then metrics by name."""
         rows = list(rows)
         before = before or cls({}, [], {})
-        params = sorted({name for row in rows for name in row.params} | before.params.keys())
-        metrics = sorted({name for row in rows for name in row.metrics} | before.metrics.keys())
+        params = sorted(set(before.params).union(*[row.params for row in rows]))
+        metrics = sorted(set(before.metrics).union(*[row.metrics for row in rows]))
         needed = {name for name in (REASON, ERROR) if any(getattr(row, name) for row in rows)} | {*before.optional}
         optional = [name for name in (REASON, ERROR) if name in needed]
         columns = {name: _PARAMS + name if _taken(name) else name for name in params}
+        taken = set(columns.values())
         return cls(
             columns,
             optional,
-            {name: _METRICS + name if _taken(name) or name in columns.values() else name for name in metrics},
+            {name: _METRICS + name if _taken(name) or name in taken else name for name in metrics},
         )
 
     @classmethod
@@ -160,14 +163,18 @@ def merged_rows(data: bytes, rows: Sequence[Row]) -> bytes:
     return _written([[_text(name) for name in columns.header], *lines.values()])
 
 
-def appendable(data: bytes, row: Row) -> bytes:
-    """Return the line to append; empty if the table must be rewritten."""
+def extendable(data: bytes) -> Columns | None:
+    """Return the columns of an index.csv to which lines can be appended; None if it must be rewritten."""
     header = header_of(data)
     columns = Columns.read(header)
-    if columns is None or columns.header != header or not columns.hold(row) or not data.endswith(b"\n"):
+    return columns if columns is not None and columns.header == header and data.endswith(b"\n") else None
+
+
+def appendable(data: bytes | bytearray, columns: Columns, row: Row) -> bytes:
+    """Return the line to append to an index.csv with these columns; empty if it must be rewritten."""
+    if not columns.hold(row) or _beginning(row.run_id) in data:
         return b""
-    line = _written([_line(columns, row)])
-    return b"" if _beginning(row.run_id) in data else line
+    return _written([_line(columns, row)])
 
 
 def revision_in(data: bytes, run_id: str) -> str | None:
@@ -224,9 +231,11 @@ def _value(cell: str) -> Any:
         except (ValueError, RecursionError):
             return cell
     if _NUMBER.fullmatch(cell):
+        if "." in cell or "e" in cell or "E" in cell:
+            return float(cell)
         try:
             return int(cell)
-        except ValueError:
+        except ValueError:  # Python reads at most 4300 digits
             return float(cell)
     return cell
 

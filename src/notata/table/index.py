@@ -1,4 +1,4 @@
-"""Writing of index.csv: rows are appended, or merged by compare-and-swap."""
+"""Keeping the index of an experiment up to date: the rows of ended runs go to index.csv, and later to parts."""
 
 from __future__ import annotations
 
@@ -6,54 +6,86 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from typing import Final
 
-from notata._base import exits, keys, limits
+from notata._base import exits, keys
 from notata._base.processes import ForkCheck
-from notata.errors import ConflictError, ExistsError, NotataError, StorageError
-from notata.store import ABSENT, Blob, Store
-from notata.table.columns import appendable, encoded_rows, header_of, is_ours, merged_rows, parsed_rows, revision_in
-from notata.table.row import FIXED, Row, crc
-from notata.table.runs import Table, found_index, gather, row_now
+from notata.errors import EncodeError, NotataError, StorageError
+from notata.store import Store
+from notata.table import csv_file
+from notata.table.compaction import tidy
+from notata.table.csv_file import KnownCsv, Outcome
+from notata.table.lines import encoded_row
+from notata.table.part_writer import PartWriter
+from notata.table.parts import listed_parts
+from notata.table.row import Row
+from notata.table.runs import Table, gather
+from notata.table.sizes import SIZES, Sizes
+from notata.table.whole import rewrite_index
 
 __all__ = ["IndexWriter"]
 
 EVERY: Final = 30.0  # seconds between two writes of index.csv in a bucket; GCS takes one write a second to one object
-RETRY_SECONDS: Final = 30.0  # retries after conflicts with other writers
+_LAST_SECONDS: Final = 60.0  # that the exit waits for parts that are being merged
 
 _own = logging.getLogger("notata")
 
 
 class IndexWriter:
-    """Keeps the index.csv of one experiment up to date, for one process.
+    """Keeps the index of one experiment up to date, for one process.
 
     On a disk and in memory a row is written at once. In a bucket rows are pending: up to half a minute, or until the
     end of the process. A row that cannot be written is not lost, because its run stores it too.
 
+    The rows of a small experiment are in index.csv, which all processes write. Once it has as many rows as `Sizes`
+    says, each process writes parts of its own, and some process merges them from time to time.
+
     Safe to use from many threads. Pickling omits pending rows; a forked child starts without them too.
+
+    Args:
+        store: The store of the experiment.
+        sizes: When rows go to parts, and when parts are merged.
+        chance: Returns a random number below 1, which decides whether the process merges parts at its end.
+        start: Starts a call that merges parts, while the process goes on.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self,
+        store: Store,
+        sizes: Sizes = SIZES,
+        *,
+        chance: Callable[[], float] = random.random,
+        start: Callable[[Callable[[], None]], threading.Thread | None] | None = None,
+    ) -> None:
         self._store = store
+        self._sizes = sizes
+        self._chance = chance
+        self._start = start or _started
         self._fork = ForkCheck()
         self._begin()
 
     def _begin(self) -> None:
-        self._lock = threading.RLock()
+        self._lock, self._flushing = threading.RLock(), threading.RLock()
         self._pending: dict[str, Row] = {}
+        self._pending_size = 0
         self._next = 0.0
         self._timer: threading.Timer | None = None
+        self._parts: PartWriter | None = None  # once index.csv is full
+        self._csv = KnownCsv()
+        self._has_written_csv = False
+        self._tidying: threading.Thread | None = None
 
-    def __reduce__(self) -> tuple[Callable[[Store], IndexWriter], tuple[Store]]:
-        return IndexWriter, (self._store,)
+    def __reduce__(self) -> tuple[Callable[[Store, Sizes], IndexWriter], tuple[Store, Sizes]]:
+        return IndexWriter, (self._store, self._sizes)
 
     def put(self, row: Row) -> None:
         """Write the row of a run that has ended; log errors as warnings."""
+        row = row._replace(time=time.time())
         try:
             if self._store.is_local:
-                _retry_conflicts(self._store, lambda: _write_rows(self._store, [row]), 0.01)
+                self._put_now(row)
                 return
             due = self._add_pending(row)
             try:
@@ -62,29 +94,73 @@ class IndexWriter:
             finally:
                 self._start_timer()
         except NotataError as error:
-            _own.warning("notata: run %s ended, but %s was not updated: %s", row.run_id, keys.INDEX, error)
+            file = keys.INDEX if self._parts is None else "the index"
+            _own.warning("notata: run %s ended, but %s was not updated: %s", row.run_id, file, error)
 
-    def gather(self) -> Table:
-        """Return the current rows of the runs, and rewrite index.csv unless another writer is faster."""
+    def _put_now(self, row: Row) -> None:
+        """Write a row to a disk or memory; one that a part cannot take now is written with the next, or at the end."""
+        with self._own_lock():
+            parts = self._parts
+        if parts is None:
+            outcome = self._write_csv([row], 0.01)
+            if outcome is Outcome.WRITTEN:
+                return
+        with self._own_lock():
+            self._pending[row.run_id] = row
+            exits.at_exit(self._at_exit)
+        self._flush()
+
+    def gather(self, *, fresh: bool = False) -> Table:
+        """Return the current rows of the runs, and rewrite index.csv unless another writer is faster.
+
+        Args:
+            fresh: Read every run, also if the index is large.
+        """
         waiting = self._pending_rows()
-        rows = gather(self._store)
+        found = gather(self._store, fresh=fresh, large=self._sizes.large)
+        if found.index is not None and found.index.is_large:
+            return self._with_pending(found) if waiting else found
+        if len(found.rows) > self._sizes.large and self._has_parts():  # index.csv would be written again and again
+            return found
         try:
-            if _rewrite(self._store, rows):
+            if csv_file.rewrite(self._store, found):
                 self._remove_pending(waiting)
         except StorageError as error:
             _own.warning("notata: %s was not updated: %s", keys.INDEX, error)
-        return rows
+        return found
 
-    def write(self) -> None:
-        """Rewrite index.csv from the runs.
+    def _with_pending(self, found: Table) -> Table:
+        """Write pending rows, and read what is new in a trusted index."""
+        try:
+            self.flush()
+        except StorageError as error:
+            _own.warning("notata: the table lacks the last rows, as the index was not updated: %s", error)
+        return gather(self._store, known=found.index, large=self._sizes.large)
+
+    def write(self, *, fresh: bool = False) -> None:
+        """Rewrite index.csv from the runs; in a large experiment, rewrite the parts from the index and new runs.
+
+        Args:
+            fresh: Read every run, also those that the index has.
 
         Raises:
             ConflictError: Other processes kept writing it.
-            StorageError: The runs cannot be read, or index.csv cannot be written.
+            StorageError: The runs cannot be read, or the index cannot be written.
         """
+        if self._pending_rows() and self._has_parts():  # a trusted row of the same run would hide that in the run
+            self.flush()
         waiting = self._pending_rows()
-        _retry_conflicts(self._store, lambda: _rewrite(self._store, gather(self._store)))
+        csv_file.retry_conflicts(self._store, lambda: rewrite_index(self._store, self._sizes, fresh=fresh))
         self._remove_pending(waiting)
+
+    def flush(self) -> None:
+        """Write pending rows.
+
+        Raises:
+            ConflictError: Other processes kept writing index.csv.
+            StorageError: The rows cannot be written.
+        """
+        csv_file.retry_conflicts(self._store, self._merge)
 
     # -- pending rows --------------------------------------------------------------------------------------
 
@@ -98,9 +174,13 @@ class IndexWriter:
         with self._own_lock():
             self._pending[row.run_id] = row
             exits.at_exit(self._at_exit)  # after adding the row: `_remove_pending` unregisters it if no row is pending
-            due = time.monotonic() >= self._next
+            if self._parts is not None:
+                with suppress(EncodeError):
+                    self._pending_size += len(encoded_row(row))
+            due = time.monotonic() >= self._next or self._pending_size >= self._sizes.part
             if due:
                 self._next = time.monotonic() + EVERY
+                self._pending_size = 0
         return due
 
     def _start_timer(self) -> None:
@@ -125,9 +205,17 @@ class IndexWriter:
     def _merge(self) -> bool:
         """Write the pending rows; return False on a conflict with another writer."""
         rows = self._pending_rows()
-        if rows and not _write_rows(self._store, list(rows.values())):
-            return False
-        self._remove_pending(rows)
+        if not rows:
+            return True
+        if self._parts is None:
+            outcome = csv_file.write_rows(self._store, list(rows.values()), self._most, self._csv)
+            self._note(outcome)
+            if outcome is Outcome.CONFLICT:
+                return False
+            if outcome is Outcome.WRITTEN:
+                self._remove_pending(rows)
+                return True
+        self._flush()
         return True
 
     def _pending_rows(self) -> dict[str, Row]:
@@ -135,92 +223,102 @@ class IndexWriter:
             return dict(self._pending)
 
     def _remove_pending(self, rows: Mapping[str, Row]) -> None:
-        """Remove rows that are in index.csv by now from the pending ones."""
+        """Remove rows that are in the index by now from the pending ones."""
         with self._own_lock():
             for run_id, row in rows.items():
                 if self._pending.get(run_id) is row:
                     del self._pending[run_id]
             if not self._pending:
-                exits.forget(self._at_exit)
+                self._pending_size = 0
+                if self._parts is None:
+                    exits.forget(self._at_exit)
 
     def _at_exit(self) -> None:
         if self._fork.is_forked():
             return
         try:
-            _retry_conflicts(self._store, self._merge)
+            self.flush()
         except NotataError as error:
-            _own.warning("notata: the last rows are not in %s; write_index() adds them: %s", keys.INDEX, error)
+            file = keys.INDEX if self._parts is None else "the index"
+            _own.warning("notata: the last rows are not in %s; write_index() adds them: %s", file, error)
+        if self._parts is None:
+            return
+        if (thread := self._tidying) is not None:
+            thread.join(_LAST_SECONDS)
+        elif self._chance() < 1 / self._sizes.look_every:
+            self._tidy()
+
+    # -- index.csv and parts -------------------------------------------------------------------------------
+
+    def _has_parts(self) -> bool:
+        """Check whether the experiment has parts; one listing unless this process writes some."""
+        return self._parts is not None or bool(listed_parts(self._store))
+
+    @property
+    def _most(self) -> int:
+        return self._sizes.csv_local if self._store.is_local else self._sizes.csv_bucket
+
+    def _write_csv(self, rows: list[Row], longest: float) -> Outcome:
+        """Write rows to index.csv, again after conflicts."""
+        outcome = Outcome.CONFLICT
+
+        def once() -> bool:
+            nonlocal outcome
+            outcome = csv_file.write_rows(self._store, rows, self._most, self._csv)
+            return outcome is not Outcome.CONFLICT
+
+        csv_file.retry_conflicts(self._store, once, longest)
+        self._note(outcome)
+        return outcome
+
+    def _note(self, outcome: Outcome) -> None:
+        """Use parts from now on if index.csv is full; a process that wrote to it adds its rows to the parts."""
+        with self._own_lock():
+            if outcome is Outcome.WRITTEN:
+                self._has_written_csv = True
+            elif outcome is Outcome.FULL and self._parts is None:
+                self._parts = PartWriter(self._store, self._sizes.part)
+                exits.at_exit(self._at_exit)
+                if self._has_written_csv:
+                    self._start_tidying()
+
+    def _flush(self) -> None:
+        """Write the pending rows to a part."""
+        self._fork.when_forked(self._begin)
+        with self._flushing:  # not the lock of the pending rows: other threads add some during a request
+            rows, parts = self._pending_rows(), self._parts
+            if not rows or parts is None:
+                return
+            before = parts.begun
+            parts.add(b"".join(map(_line, rows.values())))
+            self._remove_pending(rows)
+            if parts.begun > before and parts.begun % self._sizes.look_every == 0:
+                self._start_tidying()
+
+    def _start_tidying(self) -> None:
+        """Merge parts in another thread, if there are many."""
+        if self._tidying is not None and self._tidying.is_alive():
+            return
+        self._tidying = self._start(self._tidy)
+
+    def _tidy(self) -> None:
+        with suppress(NotataError):  # another process, or a later look, does it
+            tidy(self._store, self._sizes)
 
 
-# -- one write ---------------------------------------------------------------------------------------------
+def _started(call: Callable[[], None]) -> threading.Thread | None:
+    """Make a call in a new thread, unless the interpreter is exiting."""
+    thread = threading.Thread(target=call, name="notata-index", daemon=True)
+    with suppress(RuntimeError):
+        thread.start()
+        return thread
+    return None
 
 
-def _retry_conflicts(store: Store, write: Callable[[], bool], longest: float = 2.0) -> None:
-    """Retry a write after conflicts, with random pauses."""
-    give_up, pause = time.monotonic() + RETRY_SECONDS, min(0.05, longest)
-    while not write():
-        if time.monotonic() > give_up:
-            raise ConflictError(
-                f"cannot write {store.url}/{keys.INDEX}: other processes keep writing it; no row is lost, as each run "
-                "stores its own",
-                url=store.url,
-                key=keys.INDEX,
-            )
-        time.sleep(random.uniform(0, pause))
-        pause = min(2 * pause, longest)
-
-
-def _write_rows(store: Store, rows: Sequence[Row]) -> bool:
-    """Write rows once; return False on a conflict with another writer. In a bucket two requests."""
-    found = found_index(store)
-    if found is None:
-        return _is_written(store, None, encoded_rows(rows))
-    if store.is_local and len(rows) == 1 and (line := appendable(found.data, rows[0])):
-        try:
-            store.append(keys.INDEX, line, found.size)
-        except ConflictError:
-            return False
-        return True
-    if not is_ours(found.data):  # written by notata 0.3.0, or damaged
-        return _rewrite(store, gather(store))
-    current = [row for row in (_current(store, found.data, row) for row in rows) if row is not None]
-    return _is_written(store, found, merged_rows(found.data, current))
-
-
-def _current(store: Store, data: bytes, row: Row) -> Row | None:
-    """Return the row if index.csv has no other one; else that of the run, which another process may have resumed."""
-    if revision_in(data, row.run_id) in (None, row.revision):
-        return row
-    return row_now(store, row)
-
-
-def _rewrite(store: Store, table: Table) -> bool:
-    """Rewrite index.csv from the rows of ended and dead runs; return False on a conflict with another writer."""
-    if table.unread is not None:
-        raise table.unread
-    data = encoded_rows([row for row in table.rows if row.status not in ("running", "replacing")])
-    if table.found is not None and _is_only_copy(table.found.data, data, table.runs):
-        with suppress(ExistsError):
-            store.create(f"{keys.INDEX}.{crc(table.found.data)}.bak", table.found.data)
-    return _is_written(store, table.found, data)
-
-
-def _is_only_copy(old: bytes, new: bytes, runs: Container[str]) -> bool:
-    """Check whether an index.csv has data that are neither in its successor nor in a run.
-
-    These are columns that a user added, and rows of notata 0.3.0, which stored them only there.
-    """
-    if {*header_of(old)} - {*header_of(new), *FIXED}:
-        return True
-    return not is_ours(old) and any(row.run_id not in runs for row in parsed_rows(old))
-
-
-def _is_written(store: Store, found: Blob | None, data: bytes) -> bool:
-    if found is not None and found.data == data:
-        return True
-    limits.check_size(store.url, keys.INDEX, len(data), limits.INDEX)  # readers refuse larger ones
+def _line(row: Row) -> bytes:
+    """Return the line of a row, or of what can be stored of it."""
     try:
-        store.put(keys.INDEX, data, ABSENT if found is None else found.version)
-    except (ConflictError, ExistsError):
-        return False
-    return True
+        return encoded_row(row)
+    except EncodeError as error:
+        reason = f"its values cannot be in the index: {error}"
+        return encoded_row(row._replace(params={}, metrics={}, metrics_error=reason, revision=""))

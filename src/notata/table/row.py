@@ -1,57 +1,46 @@
-"""The row of one run in the table, and the field of metadata.json that stores it."""
+"""The row of one run in the table."""
 
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypedDict
 
 from notata import formats
-from notata._base import keys, limits
-from notata._base.display import indefinite
-from notata.errors import DecodeError, EncodeError, StorageError
-from notata.run.state import ROW, SUMMARY
+from notata._base import keys
+from notata.run.state import SUMMARY, attempt_of, lease_of, number
+from notata.run.values import ERROR, FILE, METRICS, PARAMS, VERSION, crc, row_field
 from notata.series import flat_values
-from notata.store import Store
 
 __all__ = [
-    "ERROR",
-    "FILE",
     "FIXED",
     "ID",
     "REASON",
     "REVISION",
     "STATUS",
-    "VERSION",
     "Row",
-    "crc",
-    "described",
+    "flat",
     "metrics_file",
-    "metrics_of",
     "named_values",
     "of_ended",
     "of_run",
+    "origin_of",
     "revision_of",
-    "row_field",
     "sealed",
 ]
 
 ID: Final = "run_id"
 STATUS: Final = "status"
 REASON: Final = "failure_reason"
-ERROR: Final = "metrics_error"
 REVISION: Final = "revision"
-FILE: Final = "metrics_file"
-VERSION: Final = "metrics_version"
 FIXED: Final = (ID, STATUS, REASON, ERROR, REVISION)
-_LARGEST: Final = 64 * 2**10  # maximum bytes of metrics in metadata.json, which is rewritten at each heartbeat
+_SORTED: Final = json.JSONEncoder(sort_keys=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """The row of one run in the table.
+
+    It is a tuple because a large index has 10⁶ of them: a frozen dataclass takes five times as long to make.
 
     Attributes:
         run_id: The id of the run.
@@ -64,42 +53,35 @@ class Row:
             the run may change without changing these versions.
         started: The start time, as in metadata.json.
         series: The part of `metrics` that comes from series; empty in a row of index.csv.
+        ended: The time of the end, as in metadata.json.
+        seconds: How long the run took, its earlier attempts included; None if that is unknown.
+        host: The machine of the last attempt.
+        attempt: How often the run was resumed.
+        time: When the row was added to the index, in Unix seconds; 0 in a row that is not from the parts of an index.
+
+    A row of index.csv has no start time, end, duration, machine or attempt.
     """
 
     run_id: str
     status: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = {}
+    metrics: Mapping[str, Any] = {}
     failure_reason: str = ""
     metrics_error: str = ""
     revision: str = ""
     started: str = ""
-    series: Mapping[str, Any] = field(default_factory=dict)
+    series: Mapping[str, Any] = {}
+    ended: str = ""
+    seconds: float | None = None
+    host: str = ""
+    attempt: int = 0
+    time: float = 0.0
 
 
-def described(store: Store, params: Mapping[str, Any], metrics_key: str = keys.METRICS) -> dict[str, Any]:
-    """Return the field `ROW` of a run at a store's root: parameters and the metrics as stored now. One request.
-
-    Values that are unavailable now (no metrics yet, no answer, too many) are omitted: readers of the row look again.
-
-    Raises:
-        EncodeError: The parameters cannot be represented in JSON.
-    """
-    values = formats.plain(dict(params), "params")
-    described: dict[str, Any] = {}
-    if len(json.dumps(values, ensure_ascii=False)) <= limits.ROW_PARAMS:
-        described["params"] = values
-    if metrics_key != keys.METRICS:
-        described[FILE] = metrics_key
-    try:
-        found = store.fetch(metrics_key, 0, _LARGEST)
-    except StorageError:
-        return described
-    if found.size <= _LARGEST:
-        metrics, error = metrics_of(found.data, metrics_key)
-        described |= {ERROR: error} if error else {"metrics": metrics}
-        described[VERSION] = crc(found.version)
-    return described
+class _Origin(TypedDict):
+    seconds: float | None
+    host: str
+    attempt: int
 
 
 def metrics_file(fields: Mapping[str, Any]) -> str:
@@ -114,14 +96,26 @@ def of_run(run_id: str, fields: Mapping[str, Any], version: str) -> Row:
     row = Row(
         run_id,
         str(fields.get("status")),
-        named_values(described.get("params")),
-        {**series, **named_values(described.get("metrics"))},
+        named_values(described.get(PARAMS)),
+        {**series, **named_values(described.get(METRICS))},
         str(fields.get(REASON) or ""),
         str(described.get(ERROR) or ""),
         started=str(fields.get("start_time") or ""),
         series=series,
+        ended=str(fields.get("end_time") or ""),
+        **origin_of(fields),
     )
     return sealed(row, version, str(described.get(VERSION) or ""))
+
+
+def origin_of(fields: Mapping[str, Any]) -> _Origin:
+    """Return fields of a row that say how long a run took, where, and in which attempt."""
+    host = lease_of(fields).get("host")
+    return {
+        "seconds": number(fields.get("runtime_sec")),
+        "host": host if isinstance(host, str) else "",
+        "attempt": attempt_of(fields),
+    }
 
 
 def of_ended(run_id: str, fields: Mapping[str, Any], version: str) -> Row:
@@ -130,13 +124,7 @@ def of_ended(run_id: str, fields: Mapping[str, Any], version: str) -> Row:
     Such a row is completed from the run whenever the table is read.
     """
     row = of_run(run_id, fields, version)
-    return row if "params" in row_field(fields) else replace(row, revision="")
-
-
-def row_field(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the field `ROW` of a metadata.json; empty if it is missing or invalid."""
-    row = fields.get(ROW)
-    return row if isinstance(row, dict) else {}
+    return row if PARAMS in row_field(fields) else row._replace(revision="")
 
 
 def named_values(value: object) -> dict[str, Any]:
@@ -144,34 +132,24 @@ def named_values(value: object) -> dict[str, Any]:
     return {str(name): item for name, item in value.items()} if isinstance(value, dict) else {}
 
 
-def metrics_of(data: bytes, key: str) -> tuple[dict[str, Any], str]:
-    """Return metrics, and the reason if there are none."""
-    try:
-        value = formats.decode(formats.JSON, data)
-    except DecodeError as error:
-        return {}, f"{key}: {error}"
-    if limits.has_too_many_values(value):
-        return {}, f"{key} has more than {limits.VALUES:,} values, which is too much for a table"
-    if not isinstance(value, dict):
-        return {}, f"{key} holds {indefinite(type(value).__name__)}, where names and values are needed"
-    try:
-        formats.encode(formats.JSON, [[[[value]]]])  # the nesting of metrics in metadata.json
-    except EncodeError as error:
-        return {}, f"{key}: {error}"
-    return value, ""
+def flat(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return values with one name for each dictionary item, as `notata.formats.flattened` does.
 
-
-def crc(data: str | bytes) -> str:
-    """Return a checksum of eight digits."""
-    return f"{zlib.crc32(data.encode() if isinstance(data, str) else data):08x}"
+    >>> flat({"dt": 0.1, "optimizer": {"lr": 0.01}})
+    {'dt': 0.1, 'optimizer.lr': 0.01}
+    """
+    for value in values.values():
+        if type(value) is dict:
+            return formats.flattened(values)
+    return values
 
 
 def sealed(row: Row, version: str, metrics: str) -> Row:
     """Return the row with its revision."""
-    return replace(row, revision=revision_of(row, version, metrics))
+    return row._replace(revision=revision_of(row, version, metrics))
 
 
 def revision_of(row: Row, version: str, metrics: str) -> str:
     """Return the checksum of a row, a version of metadata.json, and the checksum of a version of the metrics."""
     values = [row.run_id, row.status, row.params, row.metrics, row.failure_reason, row.metrics_error]
-    return crc(json.dumps([*values, version, metrics], sort_keys=True))
+    return crc(_SORTED.encode([*values, version, metrics]))
