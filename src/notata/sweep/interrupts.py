@@ -1,0 +1,46 @@
+"""Handle Ctrl-C during a sweep: the first one asks it to end, the second one interrupts it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+__all__ = ["Interrupts"]
+
+_MESSAGE = (
+    "\nnotata: no more runs begin. Waiting for those that have begun; press Ctrl-C again to leave them at once.\n"
+)
+
+
+class Interrupts:
+    """A context manager that calls a function at the first Ctrl-C, and raises KeyboardInterrupt at the second.
+
+    It does so in the main thread, if the script has no handler of its own.
+    """
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._count = 0
+        self._previous: Any = None
+
+    def __enter__(self) -> Self:
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._previous = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count > 1:
+            raise KeyboardInterrupt
+        self._stop()
+        if sys.stderr is not None:
+            sys.stderr.write(_MESSAGE)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
