@@ -120,12 +120,8 @@ class Pair:
 
     def differing_files(self) -> set[str]:
         """Return the names of files that differ between the run and its mirror."""
-        here, there = content(self.here), content(self.there)
+        here, there = self.here.files(), self.there.files()
         return {name for name in here.keys() | there.keys() if here.get(name) != there.get(name)}
-
-
-def content(place: Place) -> dict[str, bytes]:
-    return {name: place.bytes(name) for name in place.names(logs=True)}
 
 
 @pytest.fixture
@@ -242,8 +238,8 @@ def test_files_written_without_notata_are_copied(tmp_path: Path) -> None:
         log["artifacts/deep/er.txt"].write_text("by a path object")
     assert log.mirror is not None
     log.mirror.flush()
-    assert content(here) == content(there)
-    assert sorted(content(there)) == [
+    assert here.files() == there.files()
+    assert sorted(there.files()) == [
         "log_run/artifacts/by_hand.txt",
         "log_run/artifacts/deep/er.txt",
         "log_run/data/by_numpy.npy",
@@ -534,14 +530,14 @@ def test_a_name_that_no_bucket_takes_is_reported_and_the_copy_does_not_say_compl
 def test_another_run_at_the_target_is_left_alone(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
     with pair.there.logbook() as other:
         other.text("theirs", "b")
-    before = content(pair.there)
+    before = pair.there.files()
     with pair.logbook() as log:
         log.text("mine", "a")
         assert log.mirror is not None
         with pytest.raises(RunExistsError, match="another run of this id"):
             log.mirror.flush()
     settle(log.mirror)
-    assert content(pair.there) == before
+    assert pair.there.files() == before
     assert log.status == "complete"
     assert [line.partition(":")[0] for line in pair.here.log() if "irror" in line] == ["WARNING Not mirrored"]
     printed = capsys.readouterr().err
@@ -606,8 +602,8 @@ def test_two_runs_of_one_id_and_one_target(pair: Pair, capsys: pytest.CaptureFix
         except RunExistsError as error:
             problems.append(error)
     assert len(problems) == 1
-    there = content(pair.there)
-    assert there in [content(pair.here), content(elsewhere)]
+    there = pair.there.files()
+    assert there in [pair.here.files(), elsewhere.files()]
     assert capsys.readouterr().err.count("is not mirrored") == 1
 
 
@@ -625,7 +621,7 @@ def test_two_runs_of_one_id_that_both_replace_do_not_do_so_for_ever(
     for mirror in (first, second, first):
         mirror.finish()
         settle(mirror)
-    assert content(pair.there) == content(elsewhere)
+    assert pair.there.files() == elsewhere.files()
     assert isinstance(first.error, RunExistsError)
     assert second.error is None
     assert capsys.readouterr().err.count("is not mirrored") == 1
@@ -670,7 +666,7 @@ def test_a_forked_child_does_not_mirror(tmp_path: Path, threads: Callable[[], li
         log.text("after", "the fork")
         log.mirror.flush()
     log.mirror.flush()
-    assert content(here) == content(there)
+    assert here.files() == there.files()
 
 
 # -- when what is copied -----------------------------------------------------------------------------------
@@ -834,7 +830,7 @@ def test_a_file_that_keeps_changing_does_not_hold_up_the_others(tmp_path: Path) 
             over.set()
             writer.join()
     log.mirror.flush()
-    assert content(here) == content(there)
+    assert here.files() == there.files()
 
 
 def test_many_files_go_in_batches_with_metadata_between_them(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -904,13 +900,14 @@ def test_few_requests_are_in_flight(pair: Pair) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has it for a thread")
 def test_only_the_thread_of_the_mirror_has_a_lower_priority(pair: Pair) -> None:
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     log = pair.logbook()
     assert log.mirror is not None
     log.mirror.flush()
     thread = log.mirror.thread
     assert thread is not None
     assert os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) == live.NICENESS
-    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == 0
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
 
 
 def test_polls_after_the_end_that_always_find_changes_are_no_busy_loop(pair: Pair) -> None:
@@ -1032,11 +1029,11 @@ def test_a_removed_run_stops_the_mirror_and_keeps_the_copy(pair: Pair) -> None:
     log = pair.here.logbook()
     mirror = pair.by_hand(log)
     mirror.poll()
-    before = content(pair.there)
+    before = pair.there.files()
     pair.source().clear()
     mirror.poll()
     assert isinstance(mirror.error, StorageError)
-    assert content(pair.there) == before
+    assert pair.there.files() == before
 
 
 def test_the_backlog_is_reported_in_files_and_bytes(pair: Pair) -> None:

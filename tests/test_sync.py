@@ -58,16 +58,6 @@ def there(here: Place) -> Place:
     return Place("memory", here.url.replace("/here", "/there"))
 
 
-def tree(place: Place) -> dict[str, bytes]:
-    """Read all files with plain fsspec."""
-    return {key: place.bytes(key) for key in place.names(logs=True)}
-
-
-def fill(place: Place, files: dict[str, bytes]) -> None:
-    for key, data in files.items():
-        place.put(key, data)
-
-
 def metadata(status: str = "complete", **fields: Any) -> bytes:
     return json.dumps({"run_id": "a", "status": status, "start_time": START, **fields}).encode()
 
@@ -104,10 +94,10 @@ def writes(store: FaultyBackend) -> list[str]:
 
 
 def test_a_run_is_copied_whole_and_the_second_time_not_at_all(here: Place, there: Place) -> None:
-    fill(here, run())
+    here.fill(run())
     target = FaultyBackend(there.store())
     report = sync(f"{here.url}/log_a", target)
-    assert tree(there) == tree(here) == run()
+    assert there.files() == here.files() == run()
     assert report.copied == {key.removeprefix("log_a/"): len(data) for key, data in run().items()}
     assert (report.runs, report.bytes, report.equal) == (1, sum(map(len, run().values())), 0)
     assert report.destination == f"{there.url}/log_a"
@@ -145,11 +135,11 @@ def test_whatever_is_on_both_sides_they_are_equal_then(
     ours |= {key: metadata(status) for key, status in runs.items()}
     copies = {key: status for key, status in copies.items() if delete or key in runs}
     theirs |= {key: metadata(status) for key, status in copies.items()}
-    fill(here, ours)
-    fill(there, theirs)
+    here.fill(ours)
+    there.fill(theirs)
     report = sync(here.url, there.url, delete=delete)
-    assert tree(here) == ours
-    assert tree(there) == (ours if delete else theirs | ours)
+    assert here.files() == ours
+    assert there.files() == (ours if delete else theirs | ours)
     assert set(report.deleted) == (theirs.keys() - ours.keys() if delete else set())
     assert len(report.copied) + len(report.appended) + report.equal == len(ours)
     assert {key for key in ours if theirs.get(key) == ours[key]}.isdisjoint(report.copied)
@@ -162,19 +152,19 @@ def test_a_tree_has_runs_and_other_files(here: Place, there: Place) -> None:
     files = {f"sweep/runs/{key}": data for key, data in run().items()}
     files |= {"sweep/index.csv": b"run_id\na\n", "README": b"read", "old/log_b/notes.txt": b"no run: no metadata"}
     files |= {"sweep/runs/log_a/artifacts/log_c/metadata.json": metadata("complete", start_time="inside of another")}
-    fill(here, files)
+    here.fill(files)
     report = sync(here.url, there.url)
-    assert tree(there) == files
+    assert there.files() == files
     assert report.runs == 1
     assert sync(here.url, there.url).equal == len(files)
 
 
 def test_a_log_is_appended_to_where_the_destination_has_its_beginning(here: Place, there: Place) -> None:
     line = b"[2026-01-01T00:00:00] INFO step\n"
-    fill(here, run() | {"log_a/log.txt": line * 9000})
+    here.fill(run() | {"log_a/log.txt": line * 9000})
     target = FaultyBackend(there.store())
     sync(here.url, target)
-    fill(here, {"log_a/log.txt": line * 9001, "log_a/workers/3/log.txt": line * 3, "log_a/artifacts/log.txt": line})
+    here.fill({"log_a/log.txt": line * 9001, "log_a/workers/3/log.txt": line * 3, "log_a/artifacts/log.txt": line})
     before = len(target.operations)
     report = sync(here.url, target)
     assert report.appended == {"log_a/log.txt": len(line)}
@@ -183,28 +173,28 @@ def test_a_log_is_appended_to_where_the_destination_has_its_beginning(here: Plac
         "get log.txt",  # the last 64 KiB of the target
         "append log.txt",
     ]
-    assert tree(there) == tree(here)
-    fill(here, {"log_a/artifacts/log.txt": line * 2})  # not the log of a run, so it is sent as a whole
+    assert there.files() == here.files()
+    here.fill({"log_a/artifacts/log.txt": line * 2})  # not the log of a run, so it is sent as a whole
     assert sync(here.url, there.url).copied == {"log_a/artifacts/log.txt": 2 * len(line)}
 
 
 @pytest.mark.parametrize("old", [b"x" * 70_000, b"a" * 69_999 + b"x", b"a" * 200_000, b"x", b""])
 def test_a_log_with_a_different_start_is_sent_whole(here: Place, there: Place, old: bytes) -> None:
-    fill(here, run() | {"log_a/log.txt": b"a" * 100_000})
-    fill(there, run() | {"log_a/log.txt": old})
+    here.fill(run() | {"log_a/log.txt": b"a" * 100_000})
+    there.fill(run() | {"log_a/log.txt": old})
     assert sync(here.url, there.url).copied == {"log_a/log.txt": 100_000}
-    assert tree(there) == tree(here)
+    assert there.files() == here.files()
 
 
 def test_large_files_and_those_of_the_same_size(here: Place, there: Place) -> None:
     large = os.urandom(2 * PART + 1)
-    fill(here, run() | {"log_a/artifacts/large": large, "log_a/artifacts/other": large[:PART]})
+    here.fill(run() | {"log_a/artifacts/large": large, "log_a/artifacts/other": large[:PART]})
     sync(here.url, there.url)
     changed = large[:-1] + bytes([large[-1] ^ 1])
-    fill(here, {"log_a/artifacts/large": changed})
+    here.fill({"log_a/artifacts/large": changed})
     report = sync(here.url, there.url)
     assert report.copied == {"log_a/artifacts/large": len(large)}
-    assert tree(there) == tree(here)
+    assert there.files() == here.files()
 
 
 def test_bytes_of_all_files_are_reported_to_a_callback(here: Place, there: Place) -> None:
@@ -215,17 +205,17 @@ def test_bytes_of_all_files_are_reported_to_a_callback(here: Place, there: Place
             super().__init__()
             self.lock = threading.Lock()
 
-    fill(here, run() | {"log_a/artifacts/large": bytes(PART + 5), "README": b"read"})
-    fill(there, {"log_a/artifacts/notes.txt": b"converged"})
+    here.fill(run() | {"log_a/artifacts/large": bytes(PART + 5), "README": b"read"})
+    there.fill({"log_a/artifacts/notes.txt": b"converged"})
     callback = Notes()
     sync(here.url, there.url, progress=callback)
-    whole = sum(len(data) for key, data in tree(here).items() if key != "log_a/metadata.json")
+    whole = sum(len(data) for key, data in here.files().items() if key != "log_a/metadata.json")
     assert callback.value == whole
     assert callback.size == whole + len(metadata())
 
 
 def test_metadata_is_copied_after_the_files_it_describes(here: Place, there: Place) -> None:
-    fill(here, run())
+    here.fill(run())
     target = below(there)
     RunCopy(here.store().below("log_a"), Store(target), CopyOptions(at_once=1)).update()
     steps = writes(target)
@@ -295,8 +285,8 @@ def test_a_sync_that_fails_anywhere_never_claims_completion_and_the_next_one_fin
     for nth in range(1, 200):
         root = f"memory://{uuid.uuid4().hex}"
         here, there = Place("memory", f"{root}/here"), Place("memory", f"{root}/there")
-        fill(here, new)
-        fill(there, old)
+        here.fill(new)
+        there.fill(old)
         source, target = Watched(here.store()), Watched(there.store())
         target.look = check_complete_runs(new, there, old)
         (source if side == "source" else target).fail(nth, after=after)
@@ -307,7 +297,7 @@ def test_a_sync_that_fails_anywhere_never_claims_completion_and_the_next_one_fin
         target.heal()
         target.look()
         sync(source, target, delete=delete)
-        assert tree(there) == (new if delete else old | new)
+        assert there.files() == (new if delete else old | new)
         here.store().clear()
         there.store().clear()
         if nth > steps:
@@ -334,7 +324,7 @@ def test_an_interrupted_sync_leaves_whole_files_and_the_next_one_finishes(side: 
     for nth in range(1, 40, 2):
         root = f"memory://{uuid.uuid4().hex}"
         here, there = Place("memory", f"{root}/here"), Place("memory", f"{root}/there")
-        fill(here, new)
+        here.fill(new)
         source, target = Watched(here.store()), Watched(there.store())
         (source if side == "source" else target).look = interrupting(nth, check_complete_runs(new, there, {}))
         with suppress(KeyboardInterrupt):
@@ -342,7 +332,7 @@ def test_an_interrupted_sync_leaves_whole_files_and_the_next_one_finishes(side: 
         for key in there.names(logs=True):
             assert there.bytes(key) == new[key] or key == "log_a/metadata.json"
         sync(here.url, there.url)
-        assert tree(there) == new
+        assert there.files() == new
         here.store().clear()
         there.store().clear()
 
@@ -386,7 +376,7 @@ def test_a_run_that_is_still_written_is_copied_as_it_is_by_many_at_once(here: Pl
     for worker in workers:
         worker.join()
     assert problems == []
-    assert tree(there) == tree(here)
+    assert there.files() == here.files()
     assert LogReader(f"{there.url}/log_a").state.status == "complete"
 
 
@@ -394,36 +384,36 @@ def test_a_run_that_is_still_written_is_copied_as_it_is_by_many_at_once(here: Pl
 
 
 def test_another_run_of_the_id_is_not_mixed_with_this_one(here: Place, there: Place) -> None:
-    fill(here, run() | {f"runs/{key}": data for key, data in run().items()} | {"index.csv": b"rows"})
+    here.fill(run() | {f"runs/{key}": data for key, data in run().items()} | {"index.csv": b"rows"})
     theirs = run(start_time="2025-05-05T00:00:00.000+00:00") | {"log_a/artifacts/mine": b"precious"}
-    fill(there, theirs)
+    there.fill(theirs)
     with pytest.raises(BatchError) as failed:
         sync(here.url, there.url)
     [error] = failed.value.exceptions
     assert isinstance(error, RunExistsError)
     assert "another run of this id" in str(error)
     assert "--delete" in str(error)
-    now = tree(there)
+    now = there.files()
     assert {key: now[key] for key in theirs} == theirs
     assert {key: data for key, data in now.items() if key not in theirs} == {
-        key: data for key, data in tree(here).items() if not key.startswith("log_a/")
+        key: data for key, data in here.files().items() if not key.startswith("log_a/")
     }
     report = sync(here.url, there.url, delete=True)
-    assert tree(there) == tree(here)
+    assert there.files() == here.files()
     assert report.deleted == {"log_a/artifacts/mine": 8}
 
 
 def test_a_run_that_was_to_be_replaced_is_replaced_by_the_next_sync(here: Place, there: Place) -> None:
-    fill(here, run())
-    fill(there, run(start_time="2025-05-05T00:00:00.000+00:00") | {"log_a/artifacts/mine": b"old"})
+    here.fill(run())
+    there.fill(run(start_time="2025-05-05T00:00:00.000+00:00") | {"log_a/artifacts/mine": b"old"})
     target = FaultyBackend(there.store())
     target.fail(4)  # the deletion, after the list and the read and write of metadata.json
     with suppress(NotataError):
         sync(here.url, target, delete=True)
     assert json.loads(there.bytes("log_a/metadata.json"))["copied"] == "over"
-    assert "log_a/artifacts/mine" in tree(there)
+    assert "log_a/artifacts/mine" in there.files()
     assert sync(here.url, there.url).deleted == {"log_a/artifacts/mine": 3}
-    assert tree(there) == run()
+    assert there.files() == run()
 
 
 @pytest.mark.parametrize(
@@ -442,18 +432,18 @@ def test_a_run_that_was_to_be_replaced_is_replaced_by_the_next_sync(here: Place,
 def test_a_destination_that_is_ahead_is_left_alone(
     here: Place, there: Place, ours: dict[str, Any], theirs: dict[str, Any], why: str, delete: bool
 ) -> None:
-    fill(here, run(**ours) | {"log_a/artifacts/notes.txt": b"older"})
-    fill(there, run(**theirs))
+    here.fill(run(**ours) | {"log_a/artifacts/notes.txt": b"older"})
+    there.fill(run(**theirs))
     with pytest.raises(BatchError, match="sync the other way") as failed:
         sync(here.url, there.url, delete=delete)
     assert why in str(failed.value)
-    assert tree(there) == run(**theirs)
+    assert there.files() == run(**theirs)
     sync(there.url, here.url)
-    assert tree(here) == run(**theirs)
+    assert here.files() == run(**theirs)
 
 
 def test_one_folder_in_the_other_is_refused(here: Place, tmp_path: Path) -> None:
-    fill(here, run())
+    here.fill(run())
     for source, target in [
         (here.url, here.url),
         (here.url, f"{here.url}/log_a/copy"),
@@ -463,7 +453,7 @@ def test_one_folder_in_the_other_is_refused(here: Place, tmp_path: Path) -> None
     ]:
         with pytest.raises(ConfigurationError, match="one contains the other"):
             sync(source, target, delete=True)
-    assert tree(here) == run()
+    assert here.files() == run()
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with pytest.raises(ConfigurationError, match="one contains the other"):
@@ -472,10 +462,10 @@ def test_one_folder_in_the_other_is_refused(here: Place, tmp_path: Path) -> None
 
 
 def test_a_source_without_files_is_an_error_and_deletes_nothing(here: Place, there: Place) -> None:
-    fill(there, run())
+    there.fill(run())
     with pytest.raises(RunMissingError, match="no file at"):
         sync(here.url, there.url, delete=True)
-    assert tree(there) == run()
+    assert there.files() == run()
 
 
 # -- where it goes -------------------------------------------------------------------------------------------
@@ -485,15 +475,15 @@ def test_a_source_without_files_is_an_error_and_deletes_nothing(here: Place, the
 def test_a_run_goes_below_unless_the_destination_is_a_run_by_its_name(
     here: Place, there: Place, below: str, folder: str
 ) -> None:
-    fill(here, run())
+    here.fill(run())
     sync(f"{here.url}/log_a", f"{there.url}{below}")
-    assert {key.replace(f"{folder}/", "log_a/"): data for key, data in tree(there).items()} == run()
+    assert {key.replace(f"{folder}/", "log_a/"): data for key, data in there.files().items()} == run()
 
 
 @pytest.mark.parametrize("delete", [False, True])
 def test_a_recorded_mirror_is_shown_and_never_written_to(delete: bool, here: Place, there: Place) -> None:
-    fill(there, {"log_a/kept": b"kept", "kept": b"kept"})
-    fill(here, run(mirror=f"{there.url}/log_a"))
+    there.fill({"log_a/kept": b"kept", "kept": b"kept"})
+    here.fill(run(mirror=f"{there.url}/log_a"))
     for source, command in (
         (f"{here.url}/log_a", f"notata sync {here.url}/log_a {there.url}/log_a"),
         (here.url, f"notata sync {here.url} {there.url}"),
@@ -501,18 +491,18 @@ def test_a_recorded_mirror_is_shown_and_never_written_to(delete: bool, here: Pla
         with pytest.raises(ConfigurationError) as refused:
             sync(source, destination_options={"secret": "of the user"}, delete=delete)
         assert str(refused.value).endswith(f"If you trust it, run: {command}")
-    assert tree(there) == {"log_a/kept": b"kept", "kept": b"kept"}
+    assert there.files() == {"log_a/kept": b"kept", "kept": b"kept"}
 
 
 def test_the_command_in_that_error_copies_the_run(here: Place, there: Place) -> None:
     files = run(mirror=there.url)
-    fill(here, files)
+    here.fill(files)
     with pytest.raises(ConfigurationError) as refused:
         sync(f"{here.url}/log_a")
     program, verb, source, destination = shlex.split(str(refused.value).rpartition("run: ")[2])
     assert (program, verb) == ("notata", "sync")
     sync(source, destination)
-    assert tree(there) == files
+    assert there.files() == files
 
 
 @pytest.mark.parametrize(
@@ -523,7 +513,7 @@ def test_the_command_in_that_error_copies_the_run(here: Place, there: Place) -> 
     ],
 )
 def test_an_invalid_recorded_mirror_is_ignored(mirror: Any, here: Place) -> None:
-    fill(here, run(mirror=mirror))
+    here.fill(run(mirror=mirror))
     with pytest.raises(ConfigurationError) as refused:
         sync(f"{here.url}/log_a")
     told = str(refused.value)
@@ -538,52 +528,52 @@ def test_an_invalid_recorded_mirror_is_ignored(mirror: Any, here: Place) -> None
 
 
 def test_runs_that_record_several_mirrors_are_reported(here: Place, there: Place) -> None:
-    fill(here, run(mirror=there.url))
+    here.fill(run(mirror=there.url))
     here.put("log_c/metadata.json", metadata(mirror="memory://elsewhere/log_c"))
     with pytest.raises(ConfigurationError, match=r"record these mirrors: memory://\S+, memory://\S+. Name the dest"):
         sync(here.url)
 
 
 def test_without_a_destination_and_a_mirror_it_is_an_error(here: Place) -> None:
-    fill(here, run())
+    here.fill(run())
     for source in (here.url, f"{here.url}/log_a"):
         with pytest.raises(ConfigurationError, match="records no mirror"):
             sync(source)
 
 
 def test_a_resumed_run_does_not_mirror_to_the_recorded_url(here: Place, there: Place) -> None:
-    fill(here, run(status="failed", mirror=there.url))
+    here.fill(run(status="failed", mirror=there.url))
     with Logbook("a", here.url, resume=True) as log:
         assert log.mirror is None
-    assert tree(there) == {}
+    assert there.files() == {}
 
 
 # -- what is deleted -----------------------------------------------------------------------------------------
 
 
 def test_nothing_is_deleted_unless_asked_and_then_all_that_the_source_does_not_have(here: Place, there: Place) -> None:
-    fill(here, run() | {"README": b"read"})
+    here.fill(run() | {"README": b"read"})
     extra = {f"old/{key}": data for key, data in run().items()} | {"log_a/artifacts/x": b"x", "notes.md": b"n"}
-    fill(there, extra)
+    there.fill(extra)
     outside = Place("memory", f"{there.url}-too")
-    fill(outside, {"kept": b"kept"})
+    outside.fill({"kept": b"kept"})
     assert sync(here.url, there.url).deleted == {}
-    assert tree(there) == tree(here) | extra
+    assert there.files() == here.files() | extra
     target = FaultyBackend(there.store())
     would = sync(here.url, target, delete=True, dry_run=True)
     assert writes(target) == []
-    assert tree(there) == tree(here) | extra
+    assert there.files() == here.files() | extra
     report = sync(here.url, target, delete=True)
     assert report.deleted == would.deleted == {key: len(data) for key, data in extra.items()}
-    assert tree(there) == tree(here)
-    assert tree(outside) == {"kept": b"kept"}
+    assert there.files() == here.files()
+    assert outside.files() == {"kept": b"kept"}
 
 
 def test_of_a_run_the_folder_of_the_run_alone_is_cleared(here: Place, there: Place) -> None:
-    fill(here, run())
-    fill(there, {"log_b/metadata.json": metadata(), "notes.md": b"n", "log_a/artifacts/x": b"x"})
+    here.fill(run())
+    there.fill({"log_b/metadata.json": metadata(), "notes.md": b"n", "log_a/artifacts/x": b"x"})
     sync(f"{here.url}/log_a", there.url, delete=True)
-    assert tree(there) == run() | {"log_b/metadata.json": metadata(), "notes.md": b"n"}
+    assert there.files() == run() | {"log_b/metadata.json": metadata(), "notes.md": b"n"}
 
 
 def test_a_folder_of_an_illegal_name_is_reported_and_the_rest_is_made_equal(tmp_path: Path) -> None:
@@ -599,9 +589,9 @@ def test_a_folder_of_an_illegal_name_is_reported_and_the_rest_is_made_equal(tmp_
 
 
 def test_a_run_that_is_deleted_is_not_complete_meanwhile(here: Place, there: Place) -> None:
-    fill(here, {"README": b"read"})
+    here.fill({"README": b"read"})
     for nth in range(1, 12):
-        fill(there, run())
+        there.fill(run())
         target = Watched(there.store())
         target.look = check_complete_runs(run(), there, {})
         target.fail(nth)
@@ -609,7 +599,7 @@ def test_a_run_that_is_deleted_is_not_complete_meanwhile(here: Place, there: Pla
             sync(here.url, target, delete=True)
         target.heal()
         sync(here.url, target, delete=True)
-        assert tree(there) == {"README": b"read"}
+        assert there.files() == {"README": b"read"}
 
 
 # -- what does not hold still, and what cannot be copied -----------------------------------------------------
@@ -631,7 +621,7 @@ class Changing(FaultyBackend):
 
 
 def test_a_file_that_vanishes_is_left_out_and_one_that_came_for_it_is_copied(here: Place, there: Place) -> None:
-    fill(here, run())
+    here.fill(run())
     source = Changing(here.store().below("log_a"))
 
     def rename() -> None:
@@ -640,21 +630,21 @@ def test_a_file_that_vanishes_is_left_out_and_one_that_came_for_it_is_copied(her
 
     source.change_before("artifacts/notes.txt", rename)
     assert "metadata.json" in RunCopy(Store(source), there.store().below("log_a")).update()
-    assert tree(there) == tree(here)
-    assert "log_a/artifacts/renamed.txt" in tree(there)
+    assert there.files() == here.files()
+    assert "log_a/artifacts/renamed.txt" in there.files()
 
 
 @pytest.mark.parametrize("data", [b"", b"shorter", b"x" * 100, bytes(PART + 1)])
 def test_a_file_that_changes_before_it_is_read_is_copied_as_it_is_then(here: Place, there: Place, data: bytes) -> None:
-    fill(here, run())
+    here.fill(run())
     source = Changing(here.store().below("log_a"))
     source.change_before("artifacts/notes.txt", lambda: here.put("log_a/artifacts/notes.txt", data))
     RunCopy(Store(source), there.store().below("log_a")).update()
-    assert tree(there) == tree(here)
+    assert there.files() == here.files()
 
 
 def test_a_large_file_that_changes_while_it_is_read_is_read_anew(here: Place, there: Place) -> None:
-    fill(here, run() | {"log_a/artifacts/large": b"a" * (2 * PART)})
+    here.fill(run() | {"log_a/artifacts/large": b"a" * (2 * PART)})
     source = Changing(here.store().below("log_a"))
     begun = threading.Event()
 
@@ -665,49 +655,49 @@ def test_a_large_file_that_changes_while_it_is_read_is_read_anew(here: Place, th
     source.change_before("artifacts/large", change)
     RunCopy(Store(source), there.store().below("log_a")).update()
     assert begun.is_set()
-    assert tree(there) == tree(here)
+    assert there.files() == here.files()
 
 
 def test_a_destination_that_changes_meanwhile_is_looked_at_again(here: Place, there: Place) -> None:
-    fill(here, run())
+    here.fill(run())
     target = Changing(there.store().below("log_a"))
     target.change_before("artifacts/notes.txt", lambda: there.put("log_a/artifacts/notes.txt", b"other"), "put")
     RunCopy(here.store().below("log_a"), Store(target)).update()
-    assert tree(there) == tree(here)
+    assert there.files() == here.files()
     there.put("log_a/metadata.json", metadata("initialized"))
     target.change_before("metadata.json", lambda: there.put("log_a/metadata.json", metadata("replacing")), "put")
     assert "metadata.json" in RunCopy(here.store().below("log_a"), Store(target)).update()
-    assert tree(there) == tree(here)
+    assert there.files() == here.files()
 
 
 def test_a_run_that_ends_and_is_copied_by_another_one_meanwhile_is_not_ahead(here: Place, there: Place) -> None:
-    fill(here, run("initialized"))
-    fill(there, run("initialized", lease={"beat": "2026"}))
+    here.fill(run("initialized"))
+    there.fill(run("initialized", lease={"beat": "2026"}))
     target = Changing(there.store().below("log_a"))
 
     def end() -> None:
-        fill(here, run())
-        fill(there, run())
+        here.fill(run())
+        there.fill(run())
 
     target.change_before("metadata.json", end)
     listed = {entry.key: entry for entry in Store(target).list()}
     assert "metadata.json" in RunCopy(here.store().below("log_a"), Store(target)).update(listed=listed)
-    assert tree(there) == run()
+    assert there.files() == run()
 
 
 def test_a_run_whose_metadata_is_taken_by_another_one_meanwhile_is_refused(here: Place, there: Place) -> None:
-    fill(here, run())
+    here.fill(run())
     target = Changing(there.store().below("log_a"))
     other = metadata("initialized", start_time="another")
     target.change_before("metadata.json", lambda: there.put("log_a/metadata.json", other), "put")
     with pytest.raises(RunExistsError, match="another run"):
         RunCopy(here.store().below("log_a"), Store(target)).update()
-    assert tree(there) == {"log_a/metadata.json": other}
+    assert there.files() == {"log_a/metadata.json": other}
 
 
 @pytest.mark.parametrize("name", ["a\\b", "tab\there", "x?versionId=3", "x" * 256])
 def test_a_name_that_cannot_be_a_key_is_reported_and_all_else_copied(here: Place, there: Place, name: str) -> None:
-    fill(here, run() | {f"log_a/artifacts/{name}": b"odd", "index.csv": b"rows"})
+    here.fill(run() | {f"log_a/artifacts/{name}": b"odd", "index.csv": b"rows"})
     with pytest.raises(BatchError) as failed:
         sync(here.url, there.url)
     [error] = failed.value.exceptions
@@ -715,8 +705,8 @@ def test_a_name_that_cannot_be_a_key_is_reported_and_all_else_copied(here: Place
     assert "cannot be a key" in str(error)
     assert error.url == f"{here.url}/log_a"
     assert status(there) == "replacing"  # the copy is marked as incomplete
-    assert {key: data for key, data in tree(there).items() if not key.endswith("metadata.json")} == {
-        key: data for key, data in tree(here).items() if name not in key and not key.endswith("metadata.json")
+    assert {key: data for key, data in there.files().items() if not key.endswith("metadata.json")} == {
+        key: data for key, data in here.files().items() if name not in key and not key.endswith("metadata.json")
     }
     here.raw().rm_file(f"{here.url}/log_a/artifacts/{name}")
     sync(here.url, there.url)
@@ -724,27 +714,27 @@ def test_a_name_that_cannot_be_a_key_is_reported_and_all_else_copied(here: Place
 
 
 def test_a_file_where_a_folder_is_needed_is_reported_and_all_else_copied(here: Place, there: Place) -> None:
-    fill(here, run() | {"log_a/artifacts/x/y": b"below"})
-    fill(there, {"log_a/artifacts/x": b"a file"})
+    here.fill(run() | {"log_a/artifacts/x/y": b"below"})
+    there.fill({"log_a/artifacts/x": b"a file"})
     with pytest.raises(BatchError) as failed:
         sync(here.url, there.url)
     [error] = failed.value.exceptions
     assert isinstance(error, FolderError)
-    assert len(tree(there)) == len(run()) + 1
+    assert len(there.files()) == len(run()) + 1
     assert status(there) == "replacing"
 
 
 def test_files_without_metadata_are_not_put_into_a_run(here: Place, there: Place) -> None:
-    fill(here, {"log_a/artifacts/notes.txt": b"whose?", "README": b"read"})
-    fill(there, run())
+    here.fill({"log_a/artifacts/notes.txt": b"whose?", "README": b"read"})
+    there.fill(run())
     with pytest.raises(BatchError, match="is a run, and"):
         sync(here.url, there.url)
-    assert tree(there) == run() | {"README": b"read"}
+    assert there.files() == run() | {"README": b"read"}
 
 
 def test_links_and_pipes_are_skipped_and_reported(tmp_path: Path, there: Place) -> None:
     local = Place("local", str(tmp_path / "here"))
-    fill(local, run())
+    local.fill(run())
     artifacts = tmp_path / "here/log_a/artifacts"
     (artifacts / "to_a_file").symlink_to(artifacts / "notes.txt")
     (artifacts / "to_a_folder").symlink_to(tmp_path)
@@ -755,24 +745,24 @@ def test_links_and_pipes_are_skipped_and_reported(tmp_path: Path, there: Place) 
     names = ("pipe", "to_a_file", "to_a_folder", "to_nothing")
     assert report.left_out == tuple(f"log_a/artifacts/{name}" for name in names)
     assert "4 left out" in str(report)
-    assert tree(there) == run()
+    assert there.files() == run()
     report = sync(local.url, there.url, follow_links=True)
     assert report.left_out == tuple(f"log_a/artifacts/{name}" for name in names if name != "to_a_file")
-    assert tree(there) == run() | {"log_a/artifacts/to_a_file": b"converged"}
+    assert there.files() == run() | {"log_a/artifacts/to_a_file": b"converged"}
 
 
 def test_names_that_are_no_text_are_reported(tmp_path: Path, there: Place) -> None:
     local = Place("local", str(tmp_path / "here"))
-    fill(local, run())
+    local.fill(run())
     with open(os.fsencode(tmp_path) + b"/here/log_a/artifacts/\xff", "wb") as file:
         file.write(b"x")
     with pytest.raises(BatchError, match="lone surrogate"):
         sync(local.url, there.url)
-    assert len(tree(there)) == len(run())
+    assert len(there.files()) == len(run())
 
 
 def test_an_unreachable_storage_is_not_tried_for_every_file(here: Place, there: Place) -> None:
-    fill(here, run("initialized") | {f"log_a/artifacts/{number}": b"x" for number in range(500)})
+    here.fill(run("initialized") | {f"log_a/artifacts/{number}": b"x" for number in range(500)})
 
     class Gone(FaultyBackend):
         tried = 0
@@ -782,7 +772,7 @@ def test_an_unreachable_storage_is_not_tried_for_every_file(here: Place, there: 
             raise ConnectionError("gone")
 
     gone = Gone(there.store().below("log_b"))
-    fill(there, {"log_b/metadata.json": metadata("initialized")})
+    there.fill({"log_b/metadata.json": metadata("initialized")})
     with pytest.raises(BatchError) as failed:
         RunCopy(here.store().below("log_a"), Store(gone), CopyOptions(at_once=4)).update()
     assert isinstance(failed.value.exceptions[0], UnreachableError)
@@ -798,7 +788,7 @@ def sent(results: Mapping[str, CopyResult]) -> dict[str, tuple[str, int]]:
 
 
 def test_what_is_known_to_be_there_is_not_looked_at_again(here: Place, there: Place) -> None:
-    fill(here, run("initialized"))
+    here.fill(run("initialized"))
     target, known = below(there), dict[str, str]()
     copy = RunCopy(here.store().below("log_a"), Store(target), known=known)
     assert "metadata.json" in copy.update()
@@ -806,61 +796,63 @@ def test_what_is_known_to_be_there_is_not_looked_at_again(here: Place, there: Pl
     before = len(target.operations)
     assert sent(copy.update()) == {}
     assert target.operations[before:] == []
-    fill(here, {"log_a/artifacts/new": b"n"} | LOGS)
+    here.fill({"log_a/artifacts/new": b"n"} | LOGS)
     added = len(LOGS["log_a/log.txt"]) - len(run()["log_a/log.txt"])
     assert sent(copy.update()) == {"artifacts/new": ("copied", 1), "log.txt": ("appended", added)}
     assert writes(target)[-2:] == ["put artifacts/new", "append log.txt"]
-    assert tree(there) == tree(here)
+    assert there.files() == here.files()
 
 
 def test_a_copy_of_some_files_claims_no_end(here: Place, there: Place) -> None:
-    fill(here, run("initialized"))
+    here.fill(run("initialized"))
     known = dict[str, str]()
     copy = RunCopy(here.store().below("log_a"), there.store().below("log_a"), known=known)
     results = copy.update(only=["artifacts/notes.txt", "gone", "metadata.json"])
     assert results.keys() == {"artifacts/notes.txt", "metadata.json"}
-    assert tree(there) == {key: run("initialized")[key] for key in ("log_a/artifacts/notes.txt", "log_a/metadata.json")}
-    fill(here, run())
+    assert there.files() == {
+        key: run("initialized")[key] for key in ("log_a/artifacts/notes.txt", "log_a/metadata.json")
+    }
+    here.fill(run())
     copy.update(only=["log.txt", "metadata.json"])
     assert status(there) == "initialized"
     now = here.store().below("log_a").stat("metadata.json").version
     assert known["metadata.json"] != now
     assert "metadata.json" in copy.update()
     assert known["metadata.json"] == now
-    assert tree(there) == run()
+    assert there.files() == run()
 
 
 @pytest.mark.parametrize("only", [None, ["log.txt", "metadata.json"]])
 def test_what_was_known_of_one_run_is_not_taken_for_another_one(here: Place, there: Place, only: list[str]) -> None:
     """For example, a mirrored run is started again in its folder with `overwrite=True`."""
-    fill(here, run("initialized"))
+    here.fill(run("initialized"))
     copy = RunCopy(here.store().below("log_a"), there.store().below("log_a"), CopyOptions(replace=True), known={})
     copy.update()
     here.store().clear()
     line = b"[2026-02-02T00:00:00] INFO of another run\n"
     new = {"log_a/metadata.json": metadata("initialized", start_time="2026-02-02"), "log_a/log.txt": line * 10}
-    fill(here, new)
+    here.fill(new)
     copy.update(only=only)
-    assert tree(there) == new
-    fill(here, {"log_a/log.txt": line * 11})
+    assert there.files() == new
+    here.fill({"log_a/log.txt": line * 11})
     assert sent(copy.update()) == {"log.txt": ("appended", len(line))}
-    assert tree(there) == tree(here)
+    assert there.files() == here.files()
 
 
 def test_a_replaced_copy_puts_no_file_into_another_run(here: Place, there: Place) -> None:
     """For example, a job is started again on another machine while the first one is running."""
     elsewhere = Place("memory", f"memory://{uuid.uuid4().hex}")
-    fill(here, run("initialized"))
+    here.fill(run("initialized"))
     second = run("initialized") | {"log_a/metadata.json": metadata("initialized", start_time="2026-02-02")}
-    fill(elsewhere, second)
+    elsewhere.fill(second)
     first = RunCopy(here.store().below("log_a"), there.store().below("log_a"), CopyOptions(replace=True), known={})
     first.update()
     RunCopy(elsewhere.store().below("log_a"), there.store().below("log_a"), CopyOptions(replace=True)).update()
-    fill(here, {"log_a/artifacts/notes.txt": b"of the first", "log_a/artifacts/new": b"of the first"})
+    here.fill({"log_a/artifacts/notes.txt": b"of the first", "log_a/artifacts/new": b"of the first"})
     for only in (["artifacts/notes.txt"], ["artifacts/new", "metadata.json"], None):
         with pytest.raises(RunExistsError, match="holds another run of this id"):
             first.update(only=only)
-    assert tree(there) == second
+    assert there.files() == second
 
 
 def _when_listed(store: Store, what: Callable[[], object]) -> Store:
@@ -881,15 +873,15 @@ def _when_listed(store: Store, what: Callable[[], object]) -> Store:
 def test_a_run_that_is_resumed_while_it_is_copied_is_not_complete_there_with_what_comes_then(
     here: Place, there: Place
 ) -> None:
-    fill(here, run(lease={"owner": "first"}))
+    here.fill(run(lease={"owner": "first"}))
     resumed = {
         "log_a/metadata.json": metadata("initialized", lease={"owner": "second"}, resumes=[{}]),
         "log_a/artifacts/notes.txt": b"of the second attempt",
     }
-    source = _when_listed(here.store().below("log_a"), lambda: fill(here, resumed))
+    source = _when_listed(here.store().below("log_a"), lambda: here.fill(resumed))
     RunCopy(source, there.store().below("log_a")).update()
     assert status(there) == "initialized"
-    assert tree(there) == tree(here)
+    assert there.files() == here.files()
 
 
 @pytest.mark.parametrize("delete", [True, False])
@@ -897,7 +889,7 @@ def test_a_run_that_is_resumed_while_it_is_copied_is_not_complete_there_with_wha
 def test_a_run_that_is_replaced_while_it_is_copied_is_not_mixed_with_the_new_one(
     here: Place, there: Place, delete: bool, copied_before: bool
 ) -> None:
-    fill(here, run())
+    here.fill(run())
     target = there.store().below("log_a")
     if copied_before:
         RunCopy(here.store().below("log_a"), target).update()
@@ -908,15 +900,15 @@ def test_a_run_that_is_replaced_while_it_is_copied_is_not_mixed_with_the_new_one
 
     def replaced() -> None:
         here.store().clear()
-        fill(here, new)
+        here.fill(new)
 
-    fill(here, {"log_a/artifacts/notes.txt": b"changed late"})
+    here.fill({"log_a/artifacts/notes.txt": b"changed late"})
     source = _when_listed(here.store().below("log_a"), replaced)
     copy = RunCopy(source, target, CopyOptions(delete=delete, replace=delete))
     with nullcontext() if delete else pytest.raises(RunExistsError):
         copy.update()
     if delete:
-        assert tree(there) == new
+        assert there.files() == new
     else:
         assert status(there) == "replacing"
 
@@ -925,7 +917,7 @@ def test_a_run_that_is_begun_anew_while_its_folder_is_listed_loses_nothing_where
     here: Place, there: Place
 ) -> None:
     """The listing of a folder that was just cleared does not show whether a file was deleted."""
-    fill(here, run())
+    here.fill(run())
     target = there.store().below("log_a")
     RunCopy(here.store().below("log_a"), target).update()
     source = here.store().below("log_a")
@@ -934,34 +926,34 @@ def test_a_run_that_is_begun_anew_while_its_folder_is_listed_loses_nothing_where
     def listed(folder: str = "", beginning: str = "", *, skipped: Skipped | None = None) -> list[Entry]:
         if "2026-02-02" not in here.bytes("log_a/metadata.json").decode():
             here.store().clear()
-            fill(here, {"log_a/metadata.json": metadata("replacing", start_time="2026-02-02")})
+            here.fill({"log_a/metadata.json": metadata("replacing", start_time="2026-02-02")})
         return list_(folder, beginning, skipped=skipped)
 
     source.list = listed  # type: ignore[method-assign]
     with pytest.raises(RunExistsError):
         RunCopy(source, target, CopyOptions(delete=True)).update()
-    assert tree(there) == run()
+    assert there.files() == run()
 
 
 def test_late_files_are_copied_before_the_manifest_that_lists_them(here: Place, there: Place) -> None:
-    fill(here, run() | {"log_a/manifest.json": b"{}"})
+    here.fill(run() | {"log_a/manifest.json": b"{}"})
 
     def written_late() -> None:
-        fill(here, {"log_a/artifacts/late": b"l", "log_a/manifest.json": b'{"artifacts/late": 1}'})
+        here.fill({"log_a/artifacts/late": b"l", "log_a/manifest.json": b'{"artifacts/late": 1}'})
 
     RunCopy(_when_listed(here.store().below("log_a"), written_late), there.store().below("log_a")).update()
-    assert tree(there) == tree(here)
+    assert there.files() == here.files()
     assert there.bytes("log_a/artifacts/late") == b"l"
 
 
 def test_a_copy_stops_on_request(here: Place, there: Place) -> None:
-    fill(here, run())
+    here.fill(run())
     stop = Event()
     source = Changing(here.store().below("log_a"))
     source.change_before("artifacts/notes.txt", stop.set)
     with pytest.raises(InterruptedError):
         RunCopy(Store(source), there.store().below("log_a"), CopyOptions(stop=stop)).update()
-    assert "log_a/log.txt" not in tree(there)
+    assert "log_a/log.txt" not in there.files()
     state = LogReader(f"{there.url}/log_a").state
     assert (state.status, state.why) == ("replacing", "a copy from another location is in progress, or was interrupted")
 
@@ -972,20 +964,20 @@ def test_what_is_no_run_is_an_error(here: Place, there: Place) -> None:
 
 
 def test_damaged_metadata_is_copied_last_and_over_no_other(here: Place, there: Place) -> None:
-    fill(here, run() | {"log_a/metadata.json": b"{ half"})
+    here.fill(run() | {"log_a/metadata.json": b"{ half"})
     sync(here.url, there.url)
-    assert tree(there) == tree(here)
-    fill(here, run())
+    assert there.files() == here.files()
+    here.fill(run())
     with pytest.raises(BatchError, match="cannot be read"):
         sync(here.url, there.url)
     sync(here.url, there.url, delete=True)
-    assert tree(there) == tree(here)
-    fill(here, {"log_a/metadata.json": b"{ half"})
+    assert there.files() == here.files()
+    here.fill({"log_a/metadata.json": b"{ half"})
     target = FaultyBackend(there.store())
     here.store().delete(["log_a/params.yaml"])
     sync(here.url, target, delete=True)
     assert writes(target) == ["put metadata.json", "delete ", "put metadata.json"]  # it is not complete in between
-    assert tree(there) == tree(here)
+    assert there.files() == here.files()
 
 
 # -- digests -------------------------------------------------------------------------------------------------
@@ -1007,12 +999,12 @@ def test_other_digests() -> None:
 
 
 def test_a_listing_has_what_the_store_knows(here: Place) -> None:
-    fill(here, run())
+    here.fill(run())
     assert {entry.digest for entry in here.store().list()} == {""}
     assert Entry("k", 1, next(iter(here.store().list())).modified, "v").digest == ""
 
 
 def test_a_store_is_taken_as_it_is(here: Place, there: Place) -> None:
-    fill(here, run())
+    here.fill(run())
     source: Store = open_store(here.url)
     assert sync(source, there.store()).runs == 1

@@ -28,7 +28,7 @@ from tests.backends import Place
 from tests.contract.conftest import make_place
 from tests.counting import Send, counted, intercepted
 from tests.nursery import Script
-from tests.test_mirror import FastClock, content, settle
+from tests.test_mirror import FastClock, settle
 
 End: TypeAlias = Callable[..., tuple[int, str]]
 
@@ -72,7 +72,7 @@ def test_the_copy_of_a_run_is_equal(here: Place, bucket: Place) -> None:
         log.mirror.flush()
         assert LogReader(f"{bucket.url}/log_run", storage_options=bucket.options).state.status == "running"
     log.mirror.flush()
-    assert content(here) == content(bucket)
+    assert here.files() == bucket.files()
     assert log.mirror.behind == Behind(0, 0)
     assert LogReader(f"{bucket.url}/log_run", storage_options=bucket.options).state.status == "complete"
     settle(log.mirror)
@@ -87,7 +87,7 @@ def test_no_credential_is_stored_or_shown(here: Place, bucket: Place) -> None:
         except (StorageError, BatchError) as error:
             assert "hush" not in str(error)  # noqa: PT017
     log.mirror.give_up()
-    stored = b"".join(content(here).values())
+    stored = b"".join(here.files().values())
     assert json.loads(here.bytes("log_run/metadata.json"))["mirror"] == f"{bucket.url}/log_run"
     assert b"hush-hush" not in stored
     assert b"AKIASECRET" not in stored
@@ -104,7 +104,7 @@ def test_a_resumed_run_mirrors_only_new_data(here: Place, bucket: Place) -> None
         assert log.mirror is not None
         log.mirror.flush()
     log.mirror.flush()
-    assert content(here) == content(bucket)
+    assert here.files() == bucket.files()
     assert sent.bytes < 50_000
 
 
@@ -117,7 +117,7 @@ def test_two_runs_of_one_id(here: Place, bucket: Place, tmp_path: Path, capsys: 
     for log in logs:
         assert log.mirror is not None
         settle(log.mirror)
-    assert content(bucket) in [content(here), content(elsewhere)]
+    assert bucket.files() in [here.files(), elsewhere.files()]
     assert capsys.readouterr().err.count("is not mirrored") == 1
 
 
@@ -141,7 +141,7 @@ def test_requests_of_a_pass(here: Place, bucket: Place) -> None:
     with counted() as sent:
         turn(mirror)
     assert len(sent) == 1, sent
-    assert content(here) == content(bucket)
+    assert here.files() == bucket.files()
 
 
 def test_a_large_log_is_appended_to(here: Place, bucket: Place) -> None:
@@ -156,7 +156,7 @@ def test_a_large_log_is_appended_to(here: Place, bucket: Place) -> None:
                 log.info("%d %s", number, "y" * 100)
             turn(mirror)
     added = 100 * 130
-    assert content(here) == content(bucket)
+    assert here.files() == bucket.files()
     assert sent.bytes < 3 * added, "not 6 MB each time"
 
 
@@ -174,7 +174,7 @@ def test_a_small_log_costs_no_more_than_its_rate(here: Place, bucket: Place) -> 
             turn(mirror)
     assert 0 < sent.bytes < 1.2 * RATE * (mirror.clock.seconds - begun)
     mirror.flush()
-    assert content(here) == content(bucket)
+    assert here.files() == bucket.files()
 
 
 @contextmanager
@@ -206,7 +206,7 @@ def test_one_part_at_a_time_and_few_small_files(here: Place, bucket: Place) -> N
     mirror = ByHand(log, bucket)
     with max_bytes_in_flight() as seen:
         turn(mirror)
-    assert content(here) == content(bucket)
+    assert here.files() == bucket.files()
     assert PART <= max(seen) <= PART + 5000 or bucket.name == "gcs", "gcsfs streams without a length"
 
 
@@ -259,7 +259,7 @@ def started(words: list[str]) -> subprocess.Popen[str]:
 def test_a_script_that_ends_its_run_well(here: Place, named: Place, end: End, fresh: bool) -> None:
     assert end(here, ending.end_well, fresh=fresh, mirror=MirrorStorage(named.url, named.options)) == (0, "")
     assert LogReader(f"{here.url}/log_run").state.status == "complete"
-    assert content(here) == content(named)
+    assert here.files() == named.files()
 
 
 @ON_S3
@@ -267,7 +267,7 @@ def test_a_script_that_forgets_to(here: Place, named: Place, end: End) -> None:
     assert end(here, ending.forget_to_end, mirror=MirrorStorage(named.url, named.options)) == (0, "")
     assert LogReader(f"{here.url}/log_run").state.status == "failed"
     assert "INFO the last line" in named.log()
-    assert content(here) == content(named)
+    assert here.files() == named.files()
 
 
 @ON_S3
@@ -276,7 +276,7 @@ def test_a_script_that_fails(here: Place, named: Place, end: End) -> None:
     assert code == 1
     assert "notata" not in errors.replace("/notata/", "")
     assert b"ValueError: h = -1" in named.bytes("log_run/artifacts/debug/traceback.txt")
-    assert content(here) == content(named)
+    assert here.files() == named.files()
 
 
 @ON_S3
@@ -285,7 +285,7 @@ def test_sigterm(here: Place, named: Place, end: End, how: Any) -> None:
     code, errors = end(here, how, signal.SIGTERM, mirror=MirrorStorage(named.url, named.options))
     assert (code, errors) == (143, "")
     assert LogReader(f"{named.url}/log_run", storage_options=named.options).meta["failure_reason"] == "SIGTERM"
-    assert content(here) == content(named)
+    assert here.files() == named.files()
 
 
 @ON_S3
@@ -293,13 +293,13 @@ def test_files_written_after_the_end_are_mirrored(here: Place, named: Place, end
     assert end(here, ending.write_after_the_end, mirror=MirrorStorage(named.url, named.options)) == (0, "")
     assert named.bytes("log_run/artifacts/late.txt") == b"a"
     assert named.bytes("log_run/artifacts/later.txt") == b"b"
-    assert content(here) == content(named)
+    assert here.files() == named.files()
 
 
 @ON_S3
 def test_two_runs_and_a_forked_child(here: Place, named: Place, end: End) -> None:
     assert end(here, ending.fork, mirror=MirrorStorage(named.url, named.options)) == (0, "")
-    assert content(here) == content(named)
+    assert here.files() == named.files()
 
 
 def test_a_script_that_is_killed_is_finished_by_sync(here: Place, named: Place, end: End) -> None:
@@ -309,7 +309,7 @@ def test_a_script_that_is_killed_is_finished_by_sync(here: Place, named: Place, 
         log.text("more", "b")
     assert log.mirror is None
     sync(f"{here.url}/log_run", named.url, destination_options=named.options)
-    assert content(here) == content(named)
+    assert here.files() == named.files()
 
 
 def test_a_target_that_cannot_be_reached(here: Place, named: Place, end: End) -> None:
@@ -328,7 +328,7 @@ def test_a_target_that_cannot_be_reached(here: Place, named: Place, end: End) ->
     assert LogReader(f"{here.url}/log_run").state.status == "failed"
     assert named.names() == []
     sync(*command.split()[2:], destination_options=named.options)
-    assert content(here) == content(named)
+    assert here.files() == named.files()
 
 
 @pytest.mark.parametrize("how", [ending.end_well_with_a_mirror_that_stalls, ending.end_well_with_an_upload_that_stalls])

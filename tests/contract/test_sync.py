@@ -7,13 +7,14 @@ import json
 import os
 import signal
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from notata import BatchError, FolderError, Logbook, LogReader, SyncReport, sync
+from notata import BatchError, ConflictError, FolderError, Logbook, LogReader, MissingError, SyncReport, sync
 from notata.mirror.evidence import digest_of
 from notata.mirror.runs import RunCopy
 from notata.store.backends import gcs, s3
@@ -25,11 +26,6 @@ from tests.counting import counted
 from tests.forks import forkserver
 
 ODD = ["a#b", "50%", "%41", "with space", "what?", "plus+and&amp", "é", "e\u0301", "日本", "[x]*", "~", "a=b;c", "'q'"]
-
-
-def files(place: Place) -> dict[str, bytes]:
-    """Read all files with plain fsspec."""
-    return {key: place.bytes(key) for key in place.names(logs=True)}
 
 
 def written(place: Place, names: list[str] = ODD) -> Logbook:
@@ -66,17 +62,17 @@ def test_a_run_is_synced_there_and_back(near: Place, place: Place) -> None:
     """The second sync sends nothing, even where it must read files because the two sides have no comparable digests."""
     written(near)
     report = synced(near, place)
-    assert files(place) == files(near)
-    assert report.bytes == sum(map(len, files(near).values()))
+    assert place.files() == near.files()
+    assert report.bytes == sum(map(len, near.files().values()))
     with counted() as sent:
         again = synced(near, place)
-    assert (again.bytes, again.equal) == (0, len(files(near)))
+    assert (again.bytes, again.equal) == (0, len(near.files()))
     assert not [request for request in sent if not request.startswith(("GET", "HEAD"))]
     assert not [request for request in sent if "artifacts" in request.replace("%2F", "/")]
     assert len(sent) <= 4, sent
     back = Place(near.name, f"{near.url}-back")
     assert synced(place, back).bytes == report.bytes
-    assert files(back) == files(near)
+    assert back.files() == near.files()
     with counted() as sent:
         assert synced(place, back).bytes == 0
     assert not [request for request in sent if "artifacts" in request.replace("%2F", "/")], sent
@@ -96,7 +92,7 @@ def test_what_changed_is_sent_and_nothing_else(near: Place, place: Place) -> Non
     assert report.copied == {"artifacts/notes.txt": 9, "artifacts/new": 3, "artifacts/large": large}
     assert sent.bytes < large + 5000
     assert synced(near, place, delete=True).deleted == {"artifacts/empty": 0}
-    assert files(place) == files(near)
+    assert place.files() == near.files()
 
 
 def test_of_a_large_log_the_end_is_sent(near: Place, place: Place) -> None:
@@ -116,6 +112,138 @@ def test_of_a_large_log_the_end_is_sent(near: Place, place: Place) -> None:
     log.mark_complete()
 
 
+RUNS = 6
+
+
+def many(place: Place) -> dict[str, bytes]:
+    """Record several runs of five files, and return what is stored."""
+    for number in range(RUNS):
+        with place.logbook(f"r{number}", params={"number": number}) as log:
+            log.text("notes", "x" * (number + 1))
+    return place.files()
+
+
+def kinds(sent: list[str]) -> dict[str, int]:
+    """Count the requests by method, lists separately, without those that test what a store supports."""
+    found = Counter[str]()
+    for request in sent:
+        method, _, rest = request.replace("%2F", "/").partition(" ")
+        is_list = "prefix=" in rest
+        if "/.notata-" not in rest and "/b/test-bucket?" not in rest:
+            found["LIST" if is_list else method] += 1
+    return dict(found)
+
+
+def test_many_runs_cost_their_files_and_at_most_two_requests_each(tmp_path: Path, bucket: Place) -> None:
+    """Disk to bucket costs a claim a run; bucket to disk nothing but the files; and what is equal only the lists."""
+    near, back = Place("local", str(tmp_path / "near")), Place("local", str(tmp_path / "back"))
+    count = len(stored := many(near))
+    write = "PUT" if bucket.is_s3 else "POST"
+    with counted() as sent:
+        synced(near, bucket, run="")
+    assert kinds(sent) == {"LIST": 1, write: count + RUNS}
+    with counted() as sent:
+        synced(near, bucket, run="")
+    assert kinds(sent) == {"LIST": 1}
+    with counted() as sent:
+        synced(bucket, back, run="")
+    look = "HEAD" if bucket.is_s3 else "GET"  # whether the source is a run itself
+    assert kinds(sent) == Counter({"LIST": 2, "GET": count}) + Counter({look: 1}), sent
+    assert back.files() == bucket.files() == stored
+    with counted() as sent:
+        synced(bucket, back, run="")
+    assert kinds(sent) == {"LIST": 1, look: 1}
+
+
+def test_a_store_copies_its_files_itself(tmp_path: Path, bucket: Place, request: pytest.FixtureRequest) -> None:
+    """No content passes this machine, except for that of metadata.json."""
+    near, copies = Place("local", str(tmp_path / "near")), make_place(bucket.name, request)
+    count = len(stored := many(near))
+    synced(near, bucket, run="")
+    with counted() as sent:
+        report = synced(bucket, copies, run="")
+    assert copies.files() == stored
+    assert report.copied == {key: len(data) for key, data in stored.items()}
+    assert not [each for each in sent if each.startswith("GET") and "notes" in each]
+    claims = 2 * RUNS
+    if bucket.is_s3:
+        assert kinds(sent) == {"LIST": 3, "HEAD": 1, "GET": RUNS, "PUT": count - RUNS + claims}
+    else:
+        assert kinds(sent) == {"LIST": 3, "GET": 1 + RUNS, "POST": count - RUNS + claims}
+    assert max(sent.bytes, 1) < sum(len(data) for key, data in stored.items() if "metadata" in key) * 3
+    with counted() as sent:
+        synced(bucket, copies, run="")
+    assert kinds(sent) == {"LIST": 2, "HEAD" if bucket.is_s3 else "GET": 1}
+    copies.store().clear()
+
+
+def test_a_store_copies_a_file_of_several_parts_itself(bucket: Place, request: pytest.FixtureRequest) -> None:
+    """Its copy has the digest of the original, so the next sync has nothing to do."""
+    copies = make_place(bucket.name, request)
+    data = os.urandom(2 * PART + 7)
+    bucket.logbook("a", manifest=False).mark_complete()
+    bucket.store().write("log_a/artifacts/large", data)
+    with counted() as sent:
+        synced(bucket, copies)
+    assert copies.bytes("log_a/artifacts/large") == data
+    reads = [each for each in sent if each.startswith("GET") and "large" in each]
+    assert not reads or bucket.name == "seaweed"  # whose copies of parts have other ETags than their originals
+    with counted() as sent:
+        assert synced(bucket, copies).bytes == 0
+    assert len(sent) <= 3
+    copies.store().clear()
+
+
+@pytest.mark.parametrize("name", ["log_a/artifacts/odd", "log_a/log.txt"])
+def test_a_file_whose_parts_another_program_chose_is_copied_by_the_store_and_so_are_others(
+    request: pytest.FixtureRequest, name: str
+) -> None:
+    bucket, copies = make_place("s3", request), make_place("s3", request)
+    parts = [b"a" * (6 * 2**20), b"b" * (9 * 2**20), b"c"]
+    bucket.logbook("a", manifest=False).mark_complete()
+    bucket.store().write("log_a/artifacts/large", bytes(2 * PART))
+    fs, (root, _, folder) = bucket.raw(), bucket.url.removeprefix("s3://").partition("/")
+    place = {"Bucket": root, "Key": f"{folder}/{name}"}
+    place["UploadId"] = fs.call_s3("create_multipart_upload", **place)["UploadId"]
+    tags = [fs.call_s3("upload_part", **place, PartNumber=n, Body=part)["ETag"] for n, part in enumerate(parts, 1)]
+    found = [{"PartNumber": number, "ETag": tag} for number, tag in enumerate(tags, 1)]
+    fs.call_s3("complete_multipart_upload", **place, MultipartUpload={"Parts": found})
+    for _ in range(2):
+        with counted() as sent:
+            synced(bucket, copies)
+        assert copies.bytes(name) == b"".join(parts)
+        assert sent.bytes < PART
+        assert len([each for each in sent if each.startswith("GET") and name in each]) <= 2
+        assert not [each for each in sent if each.startswith("GET") and "large" in each]
+    bucket.store().clear()
+    copies.store().clear()
+
+
+def test_a_copy_by_the_store_replaces_only_what_was_seen(bucket: Place) -> None:
+    store = bucket.store()
+    store.write("a", b"one")
+    [entry] = store.list()
+    assert store.copies_from(store)
+    version = store.copy_on_server("b", store, entry, "")
+    assert (store.read("b"), store.stat("b").version) == (b"one", version)
+    store.write("a", b"two")
+    with pytest.raises(ConflictError):
+        store.copy_on_server("c", store, entry, "")
+    if bucket.name != "gcs":  # its emulator ignores the conditions of a copy
+        assert not store.exists("c")
+        entry = store.stat("a")
+        with pytest.raises(ConflictError):
+            store.copy_on_server("b", store, entry, "")
+        with pytest.raises(ConflictError):
+            store.copy_on_server("b", store, entry, "0" * 32)
+        assert store.read("b") == b"one"
+    assert store.copy_on_server("b", store, store.stat("a"), store.stat("b").version)
+    assert store.read("b") == b"two"
+    store.delete(["a"])
+    with pytest.raises(MissingError):
+        store.copy_on_server("d", store, entry, "")
+
+
 def test_a_sync_costs_what_the_docs_say(tmp_path: Path, bucket: Place) -> None:
     near = Place("local", str(tmp_path / "near"))
     bucket.logbook("warm").mark_complete()
@@ -124,7 +252,7 @@ def test_a_sync_costs_what_the_docs_say(tmp_path: Path, bucket: Place) -> None:
             log.text(f"t{number}", "x")
     with counted() as sent:
         synced(near, bucket)
-    assert len(sent) == 1 + len(files(near)) + 1, sent  # one list, each file, and the claim of the run
+    assert len(sent) == 1 + len(near.files()) + 1, sent  # one list, each file, and the claim of the run
     with counted() as sent:
         synced(near, bucket)
     assert len(sent) == 1, sent
@@ -141,15 +269,14 @@ def test_from_bucket_to_bucket(source: str, bucket: Place, request: pytest.Fixtu
     origin = make_place(source, request)
     written(origin, ODD[:2])
     synced(origin, bucket)
-    assert files(bucket) == files(origin)
+    assert bucket.files() == origin.files()
     alike = origin.url.partition(":")[0] == bucket.url.partition(":")[0]
     large = {} if alike else {"artifacts/large": 2 * PART + 7}
     with counted() as sent:
         report = synced(origin, bucket)
     assert report.copied == large  # two kinds of bucket have no comparable digests of a large file
-    assert files(bucket) == files(origin)
-    # Two stats of metadata.json, and at most three lists: the target, the source, and the run in it.
-    assert large or len(sent) == 5, sent
+    assert bucket.files() == origin.files()
+    assert large or len(sent) == 3, sent  # a stat of metadata.json, and a list of each side
     origin.store().clear()
 
 
@@ -160,14 +287,14 @@ def test_a_tree_of_runs(near: Place, place: Place) -> None:
     near.put("sweep/index.csv", b"run_id,status\n")
     near.put("README.md", b"read me")
     assert synced(near, place, run="").runs == 6
-    assert files(place) == files(near)
+    assert place.files() == near.files()
     with counted() as sent:
         assert synced(near, place, run="").bytes == 0
     assert len(sent) <= 1, sent
     if place.bucket:
         back = Place("memory", f"memory://{uuid.uuid4().hex}")
         synced(place, back, run="")
-        assert files(back) == files(near)
+        assert back.files() == near.files()
 
 
 def test_a_file_beside_a_folder_of_its_name_is_reported(bucket: Place, near: Place) -> None:
@@ -193,8 +320,8 @@ def test_a_file_whose_digest_in_the_bucket_differs_is_sent_again(
     for module in (s3, gcs):
         monkeypatch.setattr(module, "stored_digest", lambda _: "md5:" + "0" * 32)
     report = synced(near, bucket)
-    assert report.copied.keys() == {key.removeprefix("log_a/") for key in files(near)} - {"metadata.json"}
-    assert files(bucket) == files(near)
+    assert report.copied.keys() == {key.removeprefix("log_a/") for key in near.files()} - {"metadata.json"}
+    assert bucket.files() == near.files()
 
 
 def test_a_composed_object_is_known_by_its_checksum(
@@ -240,7 +367,7 @@ def test_a_run_copied_in_steps_is_whole_at_the_end(near: Place, place: Place) ->
             assert len(sent) in (0, 3), sent  # a stat of metadata.json, the file, and the log
         assert json.loads(place.bytes("log_a/metadata.json"))["status"] == "initialized"
     assert "metadata.json" in copy.update()
-    assert files(place) == files(near)
+    assert place.files() == near.files()
 
 
 def sync_and_be_killed(source: str, shared: Place, nth: int, *, after: bool) -> None:
@@ -266,7 +393,7 @@ def test_a_sync_that_is_killed_leaves_whole_files_and_the_next_one_finishes(
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    expected, left = files(near), files(shared)
+    expected, left = near.files(), shared.files()
     assert json.loads(left.pop("log_a/metadata.json"))["status"] == "replacing"
     seen = {key: data for key, data in left.items() if "/.notata-" not in key}  # without unfinished files
     assert all(expected[key] == data for key, data in seen.items())
@@ -275,7 +402,32 @@ def test_a_sync_that_is_killed_leaves_whole_files_and_the_next_one_finishes(
     assert set(report.copied) <= {key.removeprefix("log_a/") for key in expected.keys() - seen.keys()} | {
         "metadata.json"
     }
-    assert {key: data for key, data in files(shared).items() if "/.notata-" not in key} == expected
+    assert {key: data for key, data in shared.files().items() if "/.notata-" not in key} == expected
+
+
+def test_a_sync_of_runs_that_is_killed_at_any_point_says_no_more_than_is_there(tmp_path: Path) -> None:
+    """Every second one continues where the one before was killed."""
+    here, there = Place("local", str(tmp_path / "here")), Place("local", str(tmp_path / "there"))
+    for number in range(2):
+        here.logbook(f"r{number}", manifest=False).mark_complete()
+    expected = here.files()
+    for nth in range(1, 40):
+        process = forkserver().Process(
+            target=sync_and_be_killed, args=(here.url, there, nth), kwargs={"after": nth % 2}
+        )
+        process.start()
+        process.join()
+        left = {key: data for key, data in there.files().items() if "/.notata-" not in f"/{key}"}
+        for number in range(2):
+            run = {key: data for key, data in expected.items() if key.startswith(f"log_r{number}/")}
+            stored = left.get(f"log_r{number}/metadata.json")
+            assert stored is None or json.loads(stored)["status"] != "complete" or left.items() >= run.items()
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+        if nth % 2:
+            there.store().clear()
+    assert left == expected
 
 
 @pytest.fixture(params=["local", *BUCKETS])

@@ -16,7 +16,7 @@ from notata.mirror.options import CopyOptions
 from notata.store import Entry, Store
 from notata.store.files import part_size
 
-__all__ = ["END", "TRUSTED", "continues_copy", "digest_of", "same"]
+__all__ = ["END", "TRUSTED", "comparable", "continues_copy", "digest_of", "same"]
 
 END: Final = 64 * 2**10
 """Bytes at the end of a log that are compared to decide whether another one continues it."""
@@ -38,7 +38,7 @@ def same(source: Store, here: Entry, target: Store, there: Entry, options: CopyO
         return False
     if here.size == 0:
         return True
-    if _kind(here) and _kind(here) == _kind(there):
+    if comparable(here, there):
         return here.digest == there.digest
     if source.is_local and target.is_local:
         return all(
@@ -49,6 +49,11 @@ def same(source: Store, here: Entry, target: Store, there: Entry, options: CopyO
     if target.is_local and here.digest:
         return digest_of(_pieces(target, there, options), here.digest) == here.digest
     return False
+
+
+def comparable(here: Entry, there: Entry) -> bool:
+    """Check whether the digests of two files are of the same kind."""
+    return bool(_kind(here)) and _kind(here) == _kind(there)
 
 
 def continues_copy(source: Store, here: Entry, target: Store, there: Entry, options: CopyOptions) -> bool:

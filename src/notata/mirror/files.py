@@ -6,7 +6,9 @@ knows only which of their files are logs that grow.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias, cast
@@ -25,7 +27,7 @@ from notata.errors import (
     StoredNameError,
     UnreachableError,
 )
-from notata.mirror.evidence import continues_copy, digest_of, same
+from notata.mirror.evidence import comparable, continues_copy, digest_of, same
 from notata.mirror.options import CopyOptions
 from notata.run.removal import errors_by_key
 from notata.store import Blob, Entry, Store
@@ -36,7 +38,6 @@ __all__ = ["HOPELESS", "CopyResult", "FileCopier", "Pair", "Verb", "delete", "lo
 
 Verb: TypeAlias = Literal["equal", "copied", "appended", "deleted", "gone"]
 
-_SMALL: Final = 64 * 2**10
 _TRIES: Final = 8
 _APPENDED: Final = 2**20  # bytes; in a bucket an append to a smaller log replaces it as a whole anyway
 HOPELESS: Final = (ContainerMissingError, DeadlineError, FullError, UnreachableError)
@@ -95,18 +96,33 @@ class FileCopier:
         Raises:
             InterruptedError: The copy was stopped.
         """
-        flying = InFlight[str, CopyResult](self.options.at_once, self.options.bytes_at_once)
         given_up = Event()
-        pool = Pool(self.options.at_once, "notata-copy")
-        with pool, flying.until_landed(self.options.stop.set):
+        if len(pairs) == 1:
+            return self._in_this_thread(*next(iter(pairs.items())), given_up)
+        flying = InFlight[str, CopyResult](self.options.at_once, sys.maxsize)  # each file takes its own room
+        with self._threads() as pool, flying.until_landed(self.options.stop.set):
             for key, pair in sorted(pairs.items(), key=lambda item: item[1].here.size > PART):
                 self.options.check()
                 if given_up.is_set():
                     break
-                size = min(max(_SMALL, pair.here.size), PART)
-                flying.begin(key, size, started_in_thread, self._one, key, pair, given_up, pool=pool)
+                flying.begin(key, 0, started_in_thread, self._one, key, pair, given_up, pool=pool)
         self.options.check()
         return flying.results, flying.errors
+
+    def _threads(self) -> AbstractContextManager[Pool]:
+        """Return the shared threads, or new ones that end with the block."""
+        shared = self.options.pool
+        return Pool(self.options.at_once, "notata-copy") if shared is None else nullcontext(shared)
+
+    def _in_this_thread(
+        self, key: str, pair: Pair, given_up: Event
+    ) -> tuple[dict[str, CopyResult], dict[str, Exception]]:
+        """Copy one file, for which no other thread is needed."""
+        try:
+            return {key: self._one(key, pair, given_up)}, {}
+        except Exception as error:
+            self.options.check()
+            return {}, {key: error}
 
     def _one(self, key: str, pair: Pair, given_up: Event) -> CopyResult:
         try:
@@ -141,12 +157,13 @@ class FileCopier:
 
     def _step(self, key: str, here: Entry, there: Entry | None) -> CopyResult:
         """Compare a file, and copy it if it differs."""
-        result: CopyResult | None = None
-        if there is not None:
-            if same(self.source, here, self.target, there, self.options):
-                result = CopyResult("equal", 0, here.version)
-            elif keys.is_growing(key) and continues_copy(self.source, here, self.target, there, self.options):
-                result = self._append(key, here, there)
+        result = None
+        if there is not None and same(self.source, here, self.target, there, self.options):
+            result = CopyResult("equal", 0, here.version)
+        if result is None:
+            result = self._on_server(key, here, there)
+        if result is None and there is not None and keys.is_growing(key):
+            result = self._grown(key, here, there)
         if result is None and 0 <= here.size <= PART:
             result = self._small(key, here, there)
         if result is None and self.options.dry_run:
@@ -156,17 +173,34 @@ class FileCopier:
         self.options.tally.add(max(0, here.size))
         return result
 
-    def _append(self, key: str, here: Entry, there: Entry) -> CopyResult | None:
-        """Append the rest of a log, if there is one; return None if the storage would send the whole log anyway."""
+    def _on_server(self, key: str, here: Entry, there: Entry | None) -> CopyResult | None:
+        """Let the storage copy the file, if it has both sides; return None if it cannot."""
+        if self.options.dry_run or here.size <= 0 or not self.target.copies_from(self.source):
+            return None
+        if there is not None and there.size == here.size and not _are_different(here, there):
+            return None
+        match = self._match(there.version if there is not None else "")
+        version = self.target.copy_on_server(key, self.source, here, match)
+        return None if version is None else CopyResult("copied", here.size, here.version, version, here.size)
+
+    def _grown(self, key: str, here: Entry, there: Entry) -> CopyResult | None:
+        """Append the rest of a log, if the target has its beginning.
+
+        Return None if it has not, or if the storage would send the whole log anyway.
+        """
+        if not continues_copy(self.source, here, self.target, there, self.options):
+            return None
         if here.size == there.size:
             return CopyResult("equal", 0, here.version)
         if not self.target.is_local and there.size <= _APPENDED:
             return None
         if not self.options.dry_run:
-            step = max(PART, self.options.bytes_at_once)
+            step = max(PART, self.options.room.size)
             for start in range(there.size, here.size, step):
-                self.options.check()
-                self.target.append(key, self.source.read(key, start, min(start + step, here.size)), start)
+                end = min(start + step, here.size)
+                with self.options.room.taken(end - start):
+                    self.options.check()
+                    self.target.append(key, self.source.read(key, start, end), start)
         return CopyResult("appended", here.size - there.size, here.version, size=here.size)
 
     def _small(self, key: str, here: Entry, there: Entry | None) -> CopyResult | None:
@@ -178,6 +212,10 @@ class FileCopier:
         like = there.digest if there is not None and there.size == here.size and not self.source.is_local else ""
         if self.options.dry_run and not like:
             return CopyResult("copied", here.size, here.version)
+        with self.options.room.taken(here.size):
+            return self._copy_small(key, here, there, like)
+
+    def _copy_small(self, key: str, here: Entry, there: Entry | None, like: str) -> CopyResult | None:
         found = self.source.fetch(key, 0, PART) if here.size else Blob(b"", 0, here.version)
         if found.size > len(found.data):
             return None
@@ -197,12 +235,12 @@ class FileCopier:
             ConflictError: The target has another version.
             ExistsError: The target has a file.
         """
-        if version and self.target.supports_cas:
-            return self.target.replace(key, data, version)
-        if not version and self.target.supports_exclusive_create:
-            return self.target.create(key, data)
-        self.target.write(key, data)
-        return ""
+        return self.target.put(key, data, self._match(version))
+
+    def _match(self, version: str) -> str | None:
+        """Return the condition of a write, as `Store.put` takes it; None if the target does not support it."""
+        supported = self.target.supports_cas if version else self.target.supports_exclusive_create
+        return version if supported else None
 
     def _stream(self, key: str, here: Entry) -> CopyResult:
         """Copy a file in parts, and count its bytes as they are read."""
@@ -228,6 +266,12 @@ class _CountingCallback:
         self._options.check()
         self.bytes += count
         self._options.tally.add(count)
+
+
+def _are_different(here: Entry, there: Entry) -> bool:
+    """Check whether two files of the same size, which are not known to be equal, cannot be equal."""
+    is_grown = keys.is_growing(here.key) and here.digest.startswith("md5-parts:")  # appends make parts of any size
+    return comparable(here, there) and not is_grown
 
 
 def look_up(store: Store, key: str) -> Entry | None:

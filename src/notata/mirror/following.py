@@ -19,7 +19,7 @@ from notata._base.display import counted
 from notata._base.display import size as shown_size
 from notata._base.threads import Event
 from notata.errors import RunDisplacedError
-from notata.mirror.options import CopyOptions
+from notata.mirror.options import CopyOptions, Room
 from notata.mirror.runs import RunCopy
 from notata.mirror.schedule import Schedule
 from notata.mirror.thread import Clock
@@ -76,7 +76,7 @@ class Follower:
         self._is_target_known = False  # completely, as the last copy succeeded
         self.listing_seconds = 0.0
         options = CopyOptions(
-            replace=replace, at_once=_AT_ONCE, bytes_at_once=PART, streams=threading.Semaphore(1), stop=stop
+            replace=replace, at_once=_AT_ONCE, room=Room(PART), streams=threading.Semaphore(1), stop=stop
         )
         self._copy = RunCopy(source, target.sparing(PART), options, known=self._schedule.known)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -18,9 +18,10 @@ from notata.mirror.plans import Metadata
 from notata.run.state import find_metadata, parsed
 from notata.store import Entry, Store
 from notata.store.backends.spelling import aligned
+from notata.store.files import PART
 from notata.store.gaps import Gaps, ignore
 
-__all__ = ["RunCopy"]
+__all__ = ["RunCopy", "Seen"]
 
 _TRIES: Final = 8
 
@@ -70,6 +71,22 @@ class _Memory:
                 self.logs[key] = Entry(key, result.size, pairs[key].here.modified, result.target, TRUSTED)
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A run of the source, as listings of many runs and one read have shown it.
+
+    Attributes:
+        metadata: Its metadata.json.
+        entries: Its files by key, as listed after that read.
+        same_before: Whether a listing before the read shows the same files, in the same versions. Then these were its
+            files when its metadata.json was read.
+    """
+
+    metadata: Metadata
+    entries: Mapping[str, Entry]
+    same_before: bool
+
+
 class RunCopy:
     """Makes the copy of one run equal to it.
 
@@ -106,7 +123,11 @@ class RunCopy:
         self._memory = _Memory({} if known is None else known, repeats=known is not None)
 
     def update(
-        self, only: Collection[str] | None = None, *, listed: Mapping[str, Entry] | None = None
+        self,
+        only: Collection[str] | None = None,
+        *,
+        listed: Mapping[str, Entry] | None = None,
+        seen: Seen | None = None,
     ) -> dict[str, CopyResult]:
         """Make the target equal to the source as it is now. Safe to call again, also after an error.
 
@@ -114,6 +135,7 @@ class RunCopy:
             only: Copy only these files. metadata.json is copied if it is among them and does not say that the run has
                 ended: that of an ended run is copied by a call without `only`.
             listed: A current listing of the target, by key; by default the target is listed.
+            seen: The source, listed after the target; by default it is read and listed.
 
         Returns:
             What was done with each file, by key.
@@ -130,9 +152,13 @@ class RunCopy:
         for last in attempts(_TRIES):
             self._files.options.check()
             try:
-                return _Update(self._files, self._memory, only).run(listed)
+                return _Update(self._files, self._memory, only, seen).run(listed)
+            except RunExistsError:  # if the source was seen before, the target may have got a later state since
+                if seen is None:
+                    raise
+                self._memory.target = listed = seen = None
             except (ConflictError, ExistsError):
-                self._memory.target = listed = None
+                self._memory.target = listed = seen = None
                 if last:
                     raise
         raise AssertionError("unreachable")
@@ -141,13 +167,16 @@ class RunCopy:
 class _Update:
     """One comparison of both sides, and the changes that follow from it."""
 
-    def __init__(self, files: FileCopier, memory: _Memory, only: Collection[str] | None) -> None:
+    def __init__(
+        self, files: FileCopier, memory: _Memory, only: Collection[str] | None, seen: Seen | None = None
+    ) -> None:
         self._files = files
         self._source = files.source
         self._target = files.target
         self._options = files.options
         self._memory = memory
         self._only = only
+        self._seen = seen
         self._results: dict[str, CopyResult] = {}
         self._errors: dict[str, Exception] = {}
 
@@ -160,7 +189,7 @@ class _Update:
         if replaces and (self._memory.known or self._memory.compared or self._only is not None):
             self._memory.forget_run()  # what is known belongs to the previous run
             return _Update(self._files, self._memory, None).run(None)
-        entries = self._list_source()
+        entries = self._list_source() if self._seen is None else _but_metadata(self._seen.entries.values())
         listed = self._without_clashes(entries, listed)
         pairs = self._pairs(entries, listed)
         if pairs and self._memory.target is not None:
@@ -174,7 +203,7 @@ class _Update:
         deletes = self._options.delete and not replaces and self._only is None and not self._errors
         extra = plans.only_there(listed, entries) if deletes else {}
         if not self._options.dry_run and (extra or self._changes_files() or not self._is_current()):
-            self._check_source()
+            self._check_source(entries)
         if deletes:
             self._delete(extra)
         if self._errors:
@@ -197,24 +226,28 @@ class _Update:
     def _read_metadata(self, found: Mapping[str, Entry] | None) -> tuple[Metadata | None, Metadata]:
         """Return the target's and the source's metadata.json; that of a listed target is read only if it differs."""
         if self._memory.target is not None:
-            return self._memory.target, _metadata(self._source)
+            return self._memory.target, self._read_source()
         entry = None if found is None else found.get(keys.METADATA)
         if found is not None and (entry is None or entry.digest):
-            here = _metadata(self._source)
+            here = self._read_source()
             if entry is None:
                 return None, here
             if entry.size == len(here.data) and digest_of(iter([here.data]), entry.digest) == entry.digest:
                 return replace(here, version=entry.version), here
         there = find_metadata(self._target)
-        return None if there is None else Metadata.of(there), _metadata(self._source)
+        return None if there is None else Metadata.of(there), self._read_source()
+
+    def _read_source(self) -> Metadata:
+        return _metadata(self._source) if self._seen is None else self._seen.metadata
 
     def _list_source(self) -> dict[str, Entry]:
         """Return the files of the source, or those of `only`."""
+        self._seen = None
         if self._only is None:
             gaps = Gaps()
             listed = self._source.list(skipped=gaps)
             self._errors |= {error.key or "": error for error in gaps.errors(self._source.url)}
-            return {entry.key: entry for entry in listed if entry.key != keys.METADATA}
+            return _but_metadata(listed)
         found = {key: look_up(self._source, key) for key in self._only if key != keys.METADATA}
         return {key: entry for key, entry in found.items() if entry is not None}
 
@@ -270,17 +303,31 @@ class _Update:
         if found is None or self._there is None or found.data != self._there.data:
             raise ConflictError(f"{self._target.url}: another copy was put there", url=self._target.url)
 
-    def _check_source(self) -> None:
+    def _check_source(self, entries: Mapping[str, Entry]) -> None:
         """Check that no other run or attempt has begun in the source's folder: its files may be among the copied ones.
+
+        At most one request; none if the copy has exactly the files that the source had when its metadata.json was read.
 
         Raises:
             ConflictError: One has begun. If the target said that the run has ended, it now says ``replacing``.
         """
+        if self._is_as_seen(entries):
+            return
         if _metadata(self._source).attempt == self._here.attempt:
             return
         if self._there is not None and self._there.has_ended and self._changes_files():
             self._set_metadata(plans.being_copied(self._there, "new"))
         raise ConflictError(f"{self._source.url}: another run or attempt began there", url=self._source.url)
+
+    def _is_as_seen(self, entries: Mapping[str, Entry]) -> bool:
+        """Check whether each file is known to have been copied in the version that was seen."""
+        if self._seen is None or not self._seen.same_before or self._errors:
+            return False
+        copied = ((entries[key], result) for key, result in self._results.items() if key in entries)
+        return all(
+            result.verb in ("equal", "copied") and result.source == entry.version and 0 <= entry.size <= PART
+            for entry, result in copied
+        )
 
     # -- change the target ---------------------------------------------------------------------------------
 
@@ -342,6 +389,10 @@ def _needs_new_listing(here: Entry, result: CopyResult) -> bool:
     """Check whether the source must be listed again, because its files have changed."""
     newer = keys.is_manifest(here.key) and result.source != here.version
     return result.verb == "gone" or newer
+
+
+def _but_metadata(listed: Iterable[Entry]) -> dict[str, Entry]:
+    return {entry.key: entry for entry in listed if entry.key != keys.METADATA}
 
 
 def _metadata(store: Store) -> Metadata:

@@ -1,13 +1,14 @@
 """Sync of a tree of runs: finds the runs and other files, where they go, and reports what was done.
 
-`runs` copies each run; files outside of runs are copied like any others.
+`runs` copies each run; files outside of runs are copied like any others, except for the parts of an index: the copy of
+an experiment gets its own, see `indexes`.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, get_args
 
@@ -16,7 +17,6 @@ from notata._base.display import counted
 from notata._base.progress import Wanted, shown
 from notata._base.secrets import redacted, shown_url
 from notata._base.terminal import one_line
-from notata._base.threads import Pool
 from notata.errors import (
     BatchError,
     ConfigurationError,
@@ -30,20 +30,21 @@ from notata.errors import (
 )
 from notata.mirror.clashes import clashing
 from notata.mirror.files import CopyResult, FileCopier, Pair, Verb, delete
+from notata.mirror.indexes import indexed_runs, update_index
+from notata.mirror.many import RunCopies, RunFiles, gapped_runs
 from notata.mirror.options import CopyOptions
 from notata.mirror.places import check_separate
-from notata.mirror.runs import RunCopy
 from notata.run.listings import inside, name_of, runs_in, split
 from notata.run.removal import remove_run
 from notata.run.state import MIRROR, parsed
 from notata.store import Entry, Location, Store, open_store
 from notata.store.backends.spelling import aligned
 from notata.store.gaps import Gaps
-from notata.store.in_flight import InFlight, Tally, started_in_thread
+from notata.store.in_flight import Tally
+from notata.table import experiment_of_index_file
 
 __all__ = ["SyncReport", "sync"]
 
-_RUNS_AT_ONCE: Final = 4
 _SHOWN: Final = 3
 _ASKED: Final = 20  # maximum number of runs whose recorded mirrors an error shows
 
@@ -106,7 +107,8 @@ def sync(
     the buckets, or by reading local files. Of log.txt only the new end is sent if the destination has its beginning.
     Each file appears whole, and many are sent at once in bounded memory. After an interruption, the next sync
     continues. A running run can be synced: the copy is the run at the time of the sync, and is marked complete only
-    after all files are there.
+    after all files are there. If an experiment has an index of parts, its copy gets parts of its own at the end, with
+    the rows of the runs that are there; that costs one read for each copied run.
 
     Args:
         source: The folder of a run or an experiment, or any folder of them: an fsspec URL, local path, UPath or
@@ -173,18 +175,20 @@ class _Plan:
     """The files and runs that a sync copies and deletes.
 
     Attributes:
-        runs: The runs to copy, by folder, each with the files that the target has of it.
+        runs: The runs to copy, by folder, with the files of both sides.
         files: The files to copy that belong to no run.
         gone_runs: The runs to remove, by folder, with their files.
         gone_files: The files to delete that belong to no run.
+        indexes: The ids of all runs of each experiment whose copy has an index, by folder.
         size: The bytes of all files of the source.
         errors: The reasons why anything is left out.
     """
 
-    runs: Mapping[str, Mapping[str, Entry]]
+    runs: Mapping[str, RunFiles]
     files: Mapping[str, Pair]
     gone_runs: Mapping[str, Mapping[str, Entry]]
     gone_files: Mapping[str, Entry]
+    indexes: Mapping[str, Collection[str]]
     size: int
     errors: list[Exception]
 
@@ -195,6 +199,8 @@ def _plan(source: Store, target: Store, options: CopyOptions, *, is_run: bool) -
     there = {entry.key: entry for entry in target.list(skipped=extra)}
     here = _listed(source, missed)
     runs, others = ({"": here}, {}) if is_run else runs_in(here)
+    indexed = {folder for key in others if (folder := experiment_of_index_file(key)) is not None}
+    others = {key: entry for key, entry in others.items() if experiment_of_index_file(key) is None}
     errors: list[Exception] = []
     clashes: dict[str, StoredNameError] = {}
     if target.folds_names(may_write=not options.dry_run):
@@ -207,6 +213,7 @@ def _plan(source: Store, target: Store, options: CopyOptions, *, is_run: bool) -
     if options.delete and not is_run and not clashes:  # with clashes, an extra name may be the same file
         gone = {key: entry for key, entry in there.items() if key not in here and not inside(key, runs)}
         gone_runs, gone_files = runs_in(gone)
+        gone_files = {key: entry for key, entry in gone_files.items() if experiment_of_index_file(key) not in indexed}
     elif not is_run:  # files that would be inside a run of the destination
         other_runs = runs_in(there)[0].keys() - runs.keys()
         mixed = {key: folder for key in others if (folder := inside(key, other_runs))}
@@ -216,7 +223,10 @@ def _plan(source: Store, target: Store, options: CopyOptions, *, is_run: bool) -
         others = {key: entry for key, entry in others.items() if key not in mixed}
     files = {key: Pair(entry, there.get(key)) for key, entry in others.items()}
     size = sum(max(0, entry.size) for entry in here.values())
-    return _Plan(split(there, runs), files, gone_runs, gone_files, size, errors)
+    indexes = {} if is_run else indexed_runs(indexed, runs, there, gone_files)
+    gapped, theirs = gapped_runs(missed.errors(source.url), runs), split(there, runs)
+    sides = {folder: RunFiles(files, theirs[folder], folder not in gapped) for folder, files in runs.items()}
+    return _Plan(sides, files, gone_runs, gone_files, indexes, size, errors)
 
 
 def _leave_out(clashes: Mapping[str, StoredNameError], named: dict[str, Any]) -> list[Exception]:
@@ -239,7 +249,10 @@ class _Sync:
 
     def apply(self, plan: _Plan) -> None:
         """Copy and delete."""
-        self._copy_runs(plan.runs)
+        copies = RunCopies(self._source, self._target, self._options)
+        copies.copy(plan.runs)
+        self.results |= copies.results
+        self.errors += copies.errors
         self._delete_files(plan.gone_files)
         for folder, entries in plan.gone_runs.items():
             self._options.check()
@@ -247,27 +260,20 @@ class _Sync:
         results, errors = FileCopier(self._source, self._target, self._options).copy_all(plan.files)
         self.results |= results
         self.errors += errors.values()
+        if not self._options.dry_run:
+            self._update_indexes(plan)
 
-    def _copy_runs(self, runs: Mapping[str, Mapping[str, Entry]]) -> None:
-        """Copy several runs at once, with fewer files of each at once."""
-        count = max(1, min(_RUNS_AT_ONCE, len(runs)))
-        options = self._options.shared_by(count)
-        flying = InFlight[str, dict[str, CopyResult]](count, count)
-        pool = Pool(count, "notata-sync")
-        with pool, flying.until_landed(self._options.stop.set):
-            for folder, listed in runs.items():
-                self._options.check()
-                flying.begin(folder, 1, started_in_thread, self._copy_run, folder, listed, options, pool=pool)
-        self._options.check()
-        for folder in runs:
-            if (error := flying.errors.get(folder)) is None:
-                self.results |= {keys.join(folder, key): result for key, result in flying.results[folder].items()}
-            else:
+    def _update_indexes(self, plan: _Plan) -> None:
+        """Let the index of each copied experiment contain the runs that are there now."""
+        for experiment, run_ids in plan.indexes.items():
+            self._options.check()
+            target = self._target.below(experiment) if experiment else self._target
+            try:
+                written = update_index(target, experiment, run_ids, [*plan.runs, *plan.gone_runs], self.results)
+            except (BatchError, StorageError) as error:
                 self.errors += error.exceptions if isinstance(error, BatchError) else [error]
-
-    def _copy_run(self, folder: str, listed: Mapping[str, Entry], options: CopyOptions) -> dict[str, CopyResult]:
-        source, target = (store.below(folder) if folder else store for store in (self._source, self._target))
-        return RunCopy(source, target, options).update(listed=listed)
+            else:
+                self.results |= written
 
     def _remove_run(self, folder: str, entries: Mapping[str, Entry]) -> None:
         """Remove a run that the source does not have."""
