@@ -15,13 +15,16 @@ from notata.cli.du import du
 from notata.cli.frame import Group
 from notata.cli.grep import grep
 from notata.cli.ls import ls
+from notata.cli.report import report
 from notata.cli.rm import rm
 from notata.cli.show import show
+from notata.cli.sweep import sweep
 from notata.cli.sync import sync
 from notata.cli.table import table
 from notata.cli.tail import tail
 from notata.cli.tree import tree
 from notata.cli.verify import verify
+from notata.cli.view import view
 
 __all__ = ["main"]
 
@@ -37,6 +40,7 @@ def main() -> None:
 
 
 for command in (
-    cat, compare, completion, curve, demo, doctor, du, grep, ls, rm, show, sync, table, tail, tree, verify,
+    cat, compare, completion, curve, demo, doctor, du, grep, ls, report, rm, show, sweep, sync, table, tail, tree,
+    verify, view,
 ):  # fmt: skip
     main.add_command(command)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import click
 
@@ -17,7 +16,7 @@ from notata._base.terminal import safe
 from notata.cli import output
 
 if TYPE_CHECKING:
-    from notata.cli.drawing import Kind
+    from notata._base.axes import Kind
     from notata.search import Curve, Run, Runs
 
 __all__ = ["Options", "Printer", "printer_for"]
@@ -27,7 +26,6 @@ _LOWEST: Final = 8
 _LEGEND: Final = 20  # curves in a legend
 _SHORTEST: Final = 12  # characters of a label, if the picture is narrow
 _PICTURES: Final = 6  # pictures, if the user named no column
-_PARAMS: Final = 3  # parameters in a label
 _KINDS: Final[Mapping[str, Kind]] = {"time": "time", "relative": "seconds"}
 
 
@@ -211,7 +209,8 @@ class _Pictures:
         """Yield the rows of one picture and of its legend."""
         import numpy as np
 
-        from notata.cli.drawing import Axis, Line, picture
+        from notata._base.axes import Axis
+        from notata.cli.drawing import Line, picture
 
         marks = not _has_braille() or (len(curves) > 1 and not _has_colours())
         lines = [Line(one.x.astype(np.float64), one.y, at) for at, one in enumerate(curves)]
@@ -303,19 +302,7 @@ def _labels(curves: Sequence[Curve], names: Mapping[str, str]) -> list[str]:
 
 def _names(runs: Sequence[Run]) -> dict[str, str]:
     """Return a name for each run, by URL: the parameters that differ if there are few, else its id or whole name."""
-    from notata.formats import flattened
+    from notata.series.labels import Named, labels
 
-    params = [flattened(run.params) for run in runs]
-    names = [*dict.fromkeys(name for one in params for name in one)]
-    texts = [{name: _value(one[name]) for name in one} for one in params]
-    differing = [name for name in names if len({one.get(name) for one in texts}) > 1]
-    if len(runs) > 1 and 0 < len(differing) <= _PARAMS:
-        found = [" ".join(f"{name}={one[name]}" for name in differing if name in one) for one in texts]
-        if all(found) and len({*found}) == len(found):
-            return {run.url: text for run, text in zip(runs, found, strict=True)}
-    has_ids = len({run.run_id for run in runs}) == len(runs)
-    return {run.url: run.run_id if has_ids else run.name for run in runs}
-
-
-def _value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    texts = labels([Named(run.run_id, run.name, run.params) for run in runs])
+    return {run.url: text for run, text in zip(runs, texts, strict=True)}

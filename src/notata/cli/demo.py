@@ -1,7 +1,8 @@
-"""``notata demo``: record an example run."""
+"""``notata demo``: record an example run and a small sweep."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -13,7 +14,7 @@ __all__ = ["demo"]
 
 @click.command(
     cls=Command,
-    short_help="Record an example run.",
+    short_help="Record an example run and a small sweep.",
     examples=(
         "notata demo",
         "notata demo memory://runs",
@@ -21,14 +22,23 @@ __all__ = ["demo"]
     ),
 )
 @click.argument("url", required=False)
-@click.option("--run-id", help="Name of the run. Default: a generated one.")
+@click.option("--run-id", help="Name of the run with every kind of file. Default: a generated one.")
 @storage_option()
 def demo(url: str | None, run_id: str | None, storage_options: dict[str, Any]) -> None:
-    """Integrate the Lorenz system, record it at URL with every kind of file, and show the stored files.
+    """Integrate the Lorenz system: record one run with every kind of file, and a sweep of seven short runs with curves.
+
+    Show the files of the run, and write a report of all runs to URL/report.html. Runs of the sweep that an earlier demo
+    recorded there are kept.
 
     URL is any fsspec URL or path. Default: the environment variable NOTATA_BASE_DIR, else outputs.
     """
     from notata.cli import demo_script as lorenz
 
     log = lorenz.record(url, run_id, storage_options)
-    click.echo(lorenz.show(log), nl=False)
+    click.echo(lorenz.show(log))
+    experiment = lorenz.sweep(url, storage_options)
+    click.echo(lorenz.show_sweep(experiment))
+    base = url or os.environ.get("NOTATA_BASE_DIR") or "outputs"
+    output = f"{base.rstrip('/')}/report.html"
+    lorenz.report(log, experiment, output, storage_options)
+    click.echo(f"Report: {output}")

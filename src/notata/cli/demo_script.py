@@ -1,7 +1,7 @@
-"""An example computation that stores every kind of file: it integrates the Lorenz system and shows its run.
+"""An example computation: one run that stores every kind of file, a small sweep with curves, and a report of both.
 
-It is an ordinary script: it uses `Logbook` and numpy, and the same lines run on every storage. To show the run with one
-listing it uses the store of the logbook.
+It is an ordinary script: it uses `Logbook`, `Experiment`, `search.report` and numpy, and the same lines run on every
+storage. To show the run with one listing it uses the store of the logbook.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from notata.experiment import Experiment
 from notata.logbook import Logbook
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["PARAMS", "record", "show"]
+__all__ = ["PARAMS", "record", "report", "show", "show_sweep", "sweep"]
 
 PARAMS: Final[dict[str, float | int]] = {"beta": 8 / 3, "dt": 0.005, "rho": 28.0, "sigma": 10.0, "steps": 8000}
 """E. N. Lorenz, Deterministic Nonperiodic Flow, J. Atmos. Sci. 20 (1963) 130: his parameters, dimensionless."""
@@ -28,6 +29,9 @@ PARAMS: Final[dict[str, float | int]] = {"beta": 8 / 3, "dt": 0.005, "rho": 28.0
 _SPAN: Final = 100  # steps between two rescalings of the neighbour's distance
 _LINES: Final = 4
 _WIDTH: Final = 100
+_CLOSE: Final = 1e-8  # distance of two neighbours
+_FAR: Final = 1000.0  # no state of the attractor is so far out
+_EVERY: Final = 10  # steps between two rows of a series
 
 
 def record(
@@ -51,6 +55,8 @@ def record(
 
     with Logbook(run_id, base_dir, params=dict(params), storage_options=storage_options) as log:
         states = _integrate(params)
+        for step in range(0, len(states), 4 * _EVERY):
+            log.scalars(dict(zip("xyz", states[step].tolist(), strict=True)), step=step)
         log.info("Integrated %d steps of %g", params["steps"], params["dt"])
         exponent = _lyapunov(params, states)
         if exponent > 0:
@@ -82,6 +88,73 @@ def record(
             database.execute("CREATE TABLE crossings (step INTEGER, y REAL, z REAL)")
             database.executemany("INSERT INTO crossings VALUES (?, ?, ?)", _crossings(states))
     return log
+
+
+def sweep(
+    base_dir: str | os.PathLike[str] | None = None, storage_options: Mapping[str, Any] | None = None
+) -> Experiment:
+    """Record how fast two close states part: for three values of rho, from two random states each; one run fails.
+
+    Runs of an earlier call are skipped. The last run has a time step that is too large for the method.
+
+    Args:
+        base_dir: As for `Experiment`.
+        storage_options: As for `Experiment`.
+    """
+    experiment = Experiment("lorenz", base_dir, storage_options=storage_options)
+    cases = [{"rho": rho, "seed": seed, "dt": 0.01} for rho in (14.0, 22.0, 28.0) for seed in (1, 2)]
+    for case in [*cases, {"rho": 28.0, "seed": 1, "dt": 0.18}]:
+        log = experiment.add(skip_existing=True, **case)
+        if log is not None:
+            with suppress(FloatingPointError), log:
+                _follow(log, {**PARAMS, **case, "steps": _EVERY})
+    return experiment
+
+
+def _follow(log: Logbook, params: Mapping[str, Any], rows: int = 250) -> None:
+    """Integrate from two close states, and record one of them and the distance of both.
+
+    Raises:
+        FloatingPointError: The numbers grow without bound.
+    """
+    import numpy as np
+
+    state = np.random.default_rng(params["seed"]).normal((0.0, 0.0, 25.0), 5.0)
+    neighbour = state + np.array([_CLOSE, 0.0, 0.0])
+    highest = 0.0
+    for step in range(0, rows * _EVERY, _EVERY):
+        highest = max(highest, float(state[2]))
+        distance = np.linalg.norm(neighbour - state)
+        log.scalars(step=step, log10_distance=np.log10(distance), x=state[0], z=state[2])
+        with np.errstate(over="ignore", invalid="ignore"):
+            state, neighbour = _integrate(params, state)[-1], _integrate(params, neighbour)[-1]
+        if not abs(state).max() < _FAR:
+            raise FloatingPointError(
+                f"the state grows without bound within {step + _EVERY} steps: dt = {params['dt']} is too large for the "
+                "Runge-Kutta method, choose 0.01"
+            )
+    log.json("metrics", {"z_max": highest, "final_distance": np.linalg.norm(neighbour - state)})
+
+
+def report(log: Logbook, experiment: Experiment, output: str, storage_options: Mapping[str, Any] | None = None) -> None:
+    """Write a report of the run and of the sweep, whose curves it averages over the seeds.
+
+    Args:
+        log: The run.
+        experiment: The sweep.
+        output: The file, as any fsspec URL or path.
+        storage_options: Options for fsspec.
+    """
+    from notata import search
+
+    search.report(
+        [experiment.url, log.url],
+        output,
+        title="The Lorenz system",
+        group="seed",
+        storage_options=storage_options,
+        output_options=storage_options,
+    )
 
 
 def _draw(log: Logbook, states: npt.NDArray[np.float64]) -> None:
@@ -127,7 +200,7 @@ def _integrate(params: Mapping[str, Any], start: npt.ArrayLike = (1.0, 1.0, 1.0)
     return states
 
 
-def _lyapunov(params: Mapping[str, Any], states: npt.NDArray[np.float64], distance: float = 1e-8) -> float:
+def _lyapunov(params: Mapping[str, Any], states: npt.NDArray[np.float64], distance: float = _CLOSE) -> float:
     """Return the rate at which close trajectories diverge, per unit of time: the largest Lyapunov exponent.
 
     G. Benettin, L. Galgani, J.-M. Strelcyn, Kolmogorov entropy and numerical experiments, Phys. Rev. A 14 (1976) 2338:
@@ -165,6 +238,15 @@ def show(log: Logbook) -> str:
     for key in sorted(heads):
         print(f"\n── {key}\n{_head(heads[key])}", file=out)
     return out.getvalue()
+
+
+def show_sweep(experiment: Experiment) -> str:
+    """Return the number of runs of each status, and the reason of each failure. The cost is that of a table."""
+    rows = experiment.reader.table()
+    statuses = [row["status"] for row in rows]
+    counts = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
+    reasons = (f"  {row['run_id']}: {row['failure_reason']}" for row in rows if "failure_reason" in row)
+    return "\n".join([f"{experiment.url}  ({counts})", *reasons, ""])
 
 
 def _tree(files: list[tuple[str, int]]) -> Iterator[tuple[int, str, int | None]]:

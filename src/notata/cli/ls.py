@@ -8,7 +8,7 @@ import click
 
 from notata.cli import output
 from notata.cli.frame import Command, urls_argument
-from notata.cli.picking import Asked, picking_options, print_notes, searching
+from notata.cli.picking import Asked, fresh_option, picking_options, print_notes, searching
 
 if TYPE_CHECKING:
     from notata.search import Run
@@ -17,6 +17,7 @@ __all__ = ["ls"]
 
 _COLUMNS = ("run", "status", "age", "duration", "size")
 _MORE = ("started", "files", "host", "reason", "url")
+_UNKNOWN = "\N{EN DASH}"  # the size of a run that was not listed
 _REASON = 80  # characters of a failure reason shown to people
 
 
@@ -32,16 +33,20 @@ _REASON = 80  # characters of a failure reason shown to people
 )
 @urls_argument
 @click.option("-l", "--long", is_flag=True, help="Show start, files, host, failure reason and URL too.")
+@fresh_option
 @searching(picking_options)
-def ls(asked: Asked, long: bool) -> None:
+def ls(asked: Asked, long: bool, fresh: bool) -> None:
     """List the runs at or below each URL, at any depth.
 
     On a terminal ages and sizes are human-readable, and 'running?' marks a run whose state is unknown. In a pipe there
     is one run a line, with tabs: ages and durations in seconds, sizes in bytes, and times as ISO 8601.
+
+    The runs of an experiment with more than 10,000 of them come from its index, without their sizes. A note says how
+    old it is.
     """
     from notata.search import runs
 
-    found = runs(asked.query)
+    found = runs(asked.query, fresh=fresh)
     print_notes(found.notes)
     if asked.as_json:
         for run in found:
@@ -74,9 +79,9 @@ def _for_people(run: Run) -> list[str]:
         run.shown_status,
         display.duration(run.age),
         display.duration(run.seconds),
-        display.size(run.size),
+        _UNKNOWN if run.size is None else display.size(run.size),
         "" if run.started is None else f"{run.started:%Y-%m-%d %H:%M:%S}",
-        str(run.files),
+        _UNKNOWN if run.files is None else str(run.files),
         run.host,
         run.failure_reason if len(run.failure_reason) <= _REASON else f"{run.failure_reason[:_REASON]}…",
         run.url,
@@ -91,9 +96,9 @@ def _for_programs(run: Run) -> list[str]:
         run.status,
         _seconds(run.age),
         _seconds(run.seconds),
-        str(run.size),
+        "" if run.size is None else str(run.size),
         str(fact(run, "started") or ""),
-        str(run.files),
+        "" if run.files is None else str(run.files),
         run.host,
         run.failure_reason,
         run.url,

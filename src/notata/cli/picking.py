@@ -15,7 +15,7 @@ from notata.cli.frame import ErrorCollector, json_option, storage_option
 if TYPE_CHECKING:
     from notata.search import Query
 
-__all__ = ["Asked", "filter_options", "picking_options", "print_notes", "searching"]
+__all__ = ["Asked", "filter_options", "fresh_option", "picking_options", "print_notes", "searching"]
 
 _STATUSES: Final = ("running", "complete", "failed", "died", "replacing", "unreadable")
 """The values of `notata.search.choosing.STATUSES`, repeated here because that module is imported only on use."""
@@ -121,6 +121,12 @@ picking_options = _together(
     click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N runs."),
 )
 """Add the options of `filter_options`, and ``--sort``, ``-r`` and ``-n``."""
+
+
+fresh_option = click.option(
+    "--fresh", is_flag=True, help="Look at every run, also if an experiment has a large index of them."
+)
+"""Add ``--fresh``."""
 
 
 def print_notes(notes: Iterable[str]) -> None:

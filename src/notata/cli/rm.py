@@ -41,7 +41,7 @@ def rm(asked: Asked, recursive: bool, yes: bool, force: bool, dry_run: bool) -> 
 
     URL is a run, or a quoted pattern that matches runs; with -r also an experiment or a folder of runs. While a run is
     being removed, its status is "replacing"; after an interruption, remove it again. The index.csv of an experiment is
-    not changed.
+    not changed; no table shows a removed run.
     """
     from notata.search.removing import Removal, removable, removals
 
@@ -87,7 +87,7 @@ def _show(runs: list[Run]) -> None:
     shown = output.sizes()
     output.rows(
         ("status", "files", "size", "run"),
-        [(run.status, run.files, shown(run.size), run.name) for run in runs],
+        [(run.status, run.files, shown(run.size or 0), run.name) for run in runs],
         right=("files", "size"),
     )
 
@@ -98,7 +98,7 @@ def _agreed(runs: list[Run], recursive: bool) -> bool:
         raise click.UsageError("Not a terminal: pass --yes to confirm.")
     if recursive or len(runs) > 1:
         for run in runs:
-            output.error_line(f"{run.status:10} {run.files:>6} files {size(run.size):>10} {run.name}")
+            output.error_line(f"{run.status:10} {run.files or 0:>6} files {size(run.size or 0):>10} {run.name}")
     click.echo(f"Remove {_in_all(runs)}? [y/N] ", nl=False, err=True)
     try:
         answer = sys.stdin.readline()
@@ -115,5 +115,5 @@ def _sum(done: list[Removal]) -> str:
 
 
 def _in_all(runs: list[Run]) -> str:
-    total = sum(run.size for run in runs)
-    return f"{counted(len(runs), 'run')}, {counted(sum(run.files for run in runs), 'file')}, {size(total)}"
+    total = sum(run.size or 0 for run in runs)
+    return f"{counted(len(runs), 'run')}, {counted(sum(run.files or 0 for run in runs), 'file')}, {size(total)}"

@@ -122,9 +122,9 @@ def _facts(one: Overview) -> Iterator[tuple[str, str]]:
             "resumed",
             f"{_times_of(len(one.resumes))}, last {one_line(last.get('time'))} after it {one_line(last.get('after'))}",
         )
-    yield "size", f"{display.size(run.size)} in {counted(run.files, 'file')}"
+    yield "size", f"{display.size(run.size or 0)} in {counted(run.files or 0, 'file')}"
     if run.unfinished_files:
-        yield "unfinished", f"{counted(run.unfinished_files, 'write')}, {display.size(run.unfinished)}"
+        yield "unfinished", f"{counted(run.unfinished_files, 'write')}, {display.size(run.unfinished or 0)}"
 
 
 def _times(run: Run) -> Iterator[tuple[str, str]]:

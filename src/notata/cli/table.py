@@ -41,15 +41,15 @@ def _names(_context: click.Context, _parameter: click.Parameter, given: tuple[st
     callback=_names,
     help="Columns, separated by commas: those of --sort, parameters, metrics, or patterns like 'optimizer.*'.",
 )
-@click.option("--fresh", is_flag=True, help="Read every run; do not use index.csv.")
+@click.option("--fresh", is_flag=True, help="Read every run; do not use index.csv or an index.")
 @click.option("--csv", "as_csv", is_flag=True, help="CSV with a header (RFC 4180).")
 @searching(picking_options)
 def table(asked: Asked, columns: list[str] | None, fresh: bool, as_csv: bool) -> None:
     """Show parameters, status and metrics of the runs at or below each URL, of several experiments too.
 
-    For a finished experiment the command reads index.csv instead of its runs. Pass --fresh if you do not trust every
-    writer of index.csv. On a terminal, columns that do not fit are omitted. In a pipe there is a header and one run a
-    line, with tabs.
+    For a finished experiment the command reads index.csv instead of its runs, and for one with more than 10,000 runs
+    its index; a note says how old that is. Pass --fresh if you do not trust every writer of these files. On a terminal,
+    columns that do not fit are omitted. In a pipe there is a header and one run a line, with tabs.
     """
     from notata import search
 

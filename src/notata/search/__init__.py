@@ -2,8 +2,8 @@
 
 Each function takes places as the command does: a run, an experiment or a folder of runs, as any fsspec URL, local path,
 `upath.UPath` or pattern. A `notata.Storage` has storage options and a time limit of its own, and a `Query` a filter.
-Only `remove`, `removals` and `diagnose` write. Arguments with the same name have the same meaning in all functions:
-`urls`, `status`, `where`, `storage_options`, and `failed` (called with errors that do not stop the function).
+Only `remove`, `removals`, `diagnose` and `report` write. Arguments with the same name have the same meaning in all
+functions: `urls`, `status`, `where`, `storage_options`, and `failed` (called with errors that do not stop a function).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from notata.page.report import Report, report
     from notata.search.checks import Check
     from notata.search.choosing import Query, Runs, runs
     from notata.search.comparing import Comparison, Difference, compare
@@ -47,6 +48,7 @@ __all__ = [
     "Patterns",
     "Query",
     "Removal",
+    "Report",
     "Run",
     "RunTable",
     "Runs",
@@ -65,6 +67,7 @@ __all__ = [
     "removable",
     "removals",
     "remove",
+    "report",
     "runs",
     "series",
     "show",
@@ -95,8 +98,12 @@ _NAMES: Final = {
     "target": ("URLs",),
     "verifying": ("Verdict", "verdicts"),
     "where": ("FACTS", "Where"),
+    "notata.page.report": ("Report", "report"),
 }
-"""The modules and their public names: a module is imported when one of its names is first used, to start quickly."""
+"""The modules and their public names: a module is imported when one of its names is first used, to start quickly.
+
+Names without a dot are modules of this package. `notata.page` lies above it, and nothing here but this line names it.
+"""
 
 _MODULE_OF: Final = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -104,7 +111,8 @@ _MODULE_OF: Final = {name: module for module, names in _NAMES.items() for name i
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    module = _MODULE_OF[name]
+    value = getattr(import_module(module if "." in module else f"{__name__}.{module}"), name)
     globals()[name] = value
     return value
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from notata._base import display
+from notata._base.notebook import Cell, grid, note, page, state
 from notata.errors import ConfigurationError, NotataError, RunMissingError
 from notata.run.listings import inside
 from notata.search.finding import file_at, look_up
+from notata.search.indexes import index_notes, runs_of_indexes
 from notata.search.places import File, Place, Run
 from notata.search.record import look_up_and_read, records
 from notata.search.target import Failed, Target, URLs, raise_error, targets
-from notata.search.where import FACTS, Where, close_to, listed_alone, look, needs_values
+from notata.search.where import FACTS, MISSING, Where, close_to, finder, indexed_alone, listed_alone, needs_values
+from notata.series.labels import Named
 from notata.store import TIMEOUT, Blob
 from notata.table import frame_of
 
@@ -32,7 +38,8 @@ Status: TypeAlias = "str | Iterable[str] | None"
 Wheres: TypeAlias = "str | Where | Callable[[Run], bool]"
 """A filter: an expression as `Where` takes it, or a function of a `Run`."""
 
-_SHOWN: Final = ("name", "status", "started", "age", "seconds", "size")
+_FEW: Final = 1000  # runs that are listed to show their size
+_SHOWN: Final = ("name", "status", "started", "age", "took", "size")
 
 T = TypeVar("T")
 
@@ -56,22 +63,26 @@ class Runs(list[Run]):
         >>> Runs([Run("a", "a", "memory://a", "died"), Run("b", "b", "memory://b", "complete")]).counts()
         {'complete': 1, 'died': 1}
         """
-        each_one = [run.status for run in self]
-        return {status: each_one.count(status) for status in STATUSES if status in each_one}
+        counted = Counter(run.status for run in self)
+        return {status: counted[status] for status in STATUSES if status in counted}
 
     def __repr__(self) -> str:
         return f"<Runs: {self.summary()}>"
 
     def summary(self) -> str:
-        """Return the number of runs, their statuses and their total size as text.
+        """Return the number of runs, their statuses and their total size, as far as it is known, as text.
+
+        A table on a disk does not list the files of current runs. For it, the size is left out beyond 1000 runs.
 
         >>> Runs([Run("a", "a", "memory://a", "complete", size=1200)]).summary()
         '1 run: 1 complete; 1.2 kB'
         """
         count = f"{len(self)} of {self.total}" if self.total > len(self) else f"{len(self)}"
         statuses = ", ".join(f"{count} {status}" for status, count in self.counts().items())
-        size = display.size(sum(run.size for run in self))
-        return f"{count} run{'s' * (self.total != 1)}" + f": {statuses}; {size}" * bool(self)
+        is_listed = len(self) <= _FEW or not any(run.is_outlined for run in self)
+        sizes = [run.size for run in self if run.size is not None] if is_listed else []
+        size = f"; {display.size(sum(sizes))}" if sizes else ""
+        return f"{count} run{'s' * (self.total != 1)}" + f": {statuses}{size}" * bool(self)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return a pandas DataFrame with one row a run: the columns of `notata ls -l`, with spans in seconds.
@@ -82,7 +93,7 @@ class Runs(list[Run]):
         >>> Runs([Run("a", "a", "memory://a", "complete", size=1200)]).to_pandas()["size"].tolist()
         [1200]
         """
-        frame = frame_of(({name: value(run) for name, value in FACTS.items()} for run in self), [*FACTS])
+        frame = frame_of({name: [value(run) for run in self] for name, value in FACTS.items()}, len(self))
         import pandas as pd
 
         for name in ("started", "ended"):
@@ -90,17 +101,29 @@ class Runs(list[Run]):
         return frame
 
     def _repr_html_(self) -> str:
-        return display.rows(self.summary(), _SHOWN, [_shown(run) for run in self])
+        """Return a table of the first runs and curves of the first 10, as HTML for a notebook.
+
+        Cost: one read for each of at most 10 runs that have a series, of 8 MiB in all.
+        """
+        from notata.series.figures import Source, run_pictures  # imports numpy
+
+        shown = [*_SHOWN, *(["failure_reason"] if any(run.failure_reason for run in self) else [])]
+        sources = [
+            Source(Named(run.run_id, run.name, run.params), run.store, run.entries) for run in self if run.entries
+        ]
+        table = grid("", shown, map(_shown, self), total=len(self))
+        return page(self.summary(), table, run_pictures(sources), *map(note, self.notes))
 
 
-def _shown(run: Run) -> dict[str, str]:
+def _shown(run: Run) -> dict[str, Any]:
     return {
         "name": run.name,
-        "status": run.shown_status,
+        "status": state(run.status, run.shown_status),
         "started": "" if run.started is None else run.started.isoformat(" ", "seconds"),
-        "age": display.duration(run.age),
-        "seconds": display.duration(run.seconds),
-        "size": display.size(run.size),
+        "age": Cell(display.duration(run.age), is_number=True),
+        "took": Cell(display.duration(run.seconds), is_number=True),
+        "size": Cell("\N{EN DASH}" if run.size is None else display.size(run.size), is_number=True),
+        "failure_reason": run.failure_reason,
     }
 
 
@@ -159,6 +182,7 @@ class Query:
         self._sort = sort
         self._reverse = reverse
         self._limit = limit
+        self._newest_first = False
 
     @classmethod
     def of(cls, urls: URLs | Query | None, **options: Any) -> Query:
@@ -176,6 +200,12 @@ class Query:
         """True if the query filters runs."""
         return bool(self._statuses) or self._where is not None
 
+    def newest_first(self) -> Query:
+        """Return this query with the order by start, the newest first, if it has no key to order by."""
+        query = copy.copy(self)
+        query._newest_first = self._sort is None
+        return query
+
     @property
     def values(self) -> bool:
         """True if parameters and metrics are needed. A filter function may use any of them."""
@@ -188,20 +218,36 @@ class Query:
         sorts = self._sort is not None and not listed_alone([self._sort, self._sort.partition(".")[0]])
         return sorts or (self._where.metadata if isinstance(self._where, Where) else self._where is not None)
 
+    @property
+    def listing(self) -> bool:
+        """True if the query needs facts that no index has, such as the size; a filter function may use any of them."""
+        sorts = self._sort is not None and not indexed_alone([self._sort.partition(".")[0]])
+        return sorts or (self._where.listing if isinstance(self._where, Where) else self._where is not None)
+
     def notes(self) -> list[str]:
         """Return notes about the filter after the runs were searched, such as names that none of them has."""
         return self._where.notes() if isinstance(self._where, Where) else []
 
-    def select(self, found: Iterable[Run], total: int) -> Runs:
-        """Return the runs that match, in order."""
-        found = list(found)
+    def select(self, found: Iterable[Run], total: int, notes: Iterable[str] = ()) -> Runs:
+        """Return the runs that match, in order.
+
+        Args:
+            found: The runs.
+            total: Their number before the filter.
+            notes: Notes that come before those about the filter.
+        """
+        found = found if isinstance(found, list) else list(found)
         chosen = [run for run in found if not self._statuses or run.status in self._statuses]
         chosen = [run for run in chosen if self._where is None or self._where(run)]
-        notes = self.notes()
+        notes = [*notes, *self.notes()]
         if self._sort:
-            if chosen and all(look(run, self._sort) is None for run in chosen):
+            find = finder(self._sort)
+            values = [None if (value := find(run)) is MISSING else value for run in chosen]
+            if chosen and all(value is None for value in values):
                 notes.append(f"no run has {self._sort}{close_to(self._sort, found)}")
-            chosen = _sorted(chosen, self._sort, self._reverse)
+            chosen = _sorted(chosen, values, self._reverse)
+        elif self._newest_first:
+            chosen = _by_start(chosen, newest_first=not self._reverse)
         elif self._reverse:
             chosen.reverse()
         return Runs(chosen[: self._limit], total=total, notes=notes)
@@ -262,33 +308,69 @@ class Query:
         *,
         read_all: bool,
         keep: Callable[[Run], bool] | None = None,
+        trusts_index: bool = False,
+        outlined: bool = False,
     ) -> Runs:
         """Return the runs of all targets that match, in order; a run found at several targets appears once.
 
         Args:
             of_place: Reads the runs of a place; its second argument has metadata.json files read before, by folder.
-            read_all: The metadata.json of every run will be needed, so read it during the listing.
+            read_all: The metadata.json of every run will be needed, so read it during the listing. Otherwise only those
+                of runs without an index are read then.
             keep: Decides from the listing alone which runs there are for filter, order and limit. By default, all.
+            trusts_index: Take the runs of experiments with a large index from there, see `look_up`. `of_place` does not
+                get them. This has no effect if the query needs facts that no index has.
+            outlined: List only two files of each run, see `look_up`. This has no effect if more are needed.
         """
-        found: dict[str, Run] = {}
-        total: set[str] = set()
-        ordered = self.filters or self._sort or self._reverse
+        found: list[Run] = []
+        notes: list[str] = []
+        total = 0
+        seen: set[str] = set()
+        ordered = self.filters or self._sort or self._reverse or self._newest_first
+        trusts_index = trusts_index and not self.listing
+        outlined = outlined and not (read_all or self.listing)
         for target in self.targets:
             room = None if self._limit is None or ordered else self._limit - len(found)
             try:
-                if read_all and room is None:
-                    place, read = look_up_and_read(target, failed=self.failed)
+                if room is None:
+                    place, read = look_up_and_read(
+                        target,
+                        failed=self.failed,
+                        trusts_index=trusts_index,
+                        indexed=read_all,
+                        outlined=outlined,
+                    )
                 else:
-                    place, read = look_up(target, failed=self.failed, by_id=True), {}
-                if not place.runs:
+                    place = look_up(
+                        target, failed=self.failed, by_id=True, trusts_index=trusts_index, outlined=outlined
+                    )
+                    read = {}
+                if not (place.runs or place.indexes):
                     raise place.no_run()
-                new = [(folder, run) for folder, run in place.runs.items() if run.url not in total]
-                total |= {run.url for _, run in new}
-                kept = [(folder, run) for folder, run in new if keep is None or keep(run)]
-                found |= {run.url: run for run in of_place(replace(place, runs=dict(kept[:room])), read)}
+                new = self._unseen([*place.runs.values()], seen)
+                place = replace(place, runs={run.folder: run for run in new})
+                indexed = self._unseen(runs_of_indexes(place), seen)
+                total += len(place.runs) + len(indexed)
+                notes += index_notes(place)
+                kept = [(folder, run) for folder, run in place.runs.items() if keep is None or keep(run)]
+                listed = of_place(replace(place, runs=dict(kept[:room])), read)
+                found += _in_order_of_folders([*listed], indexed)[:room]
             except NotataError as error:
                 self.failed(error)
-        return self.select(found.values(), len(total))
+        return self.select(found, total, notes)
+
+    def _unseen(self, runs: list[Run], seen: set[str]) -> list[Run]:
+        """Return the runs that no target before has, and remember them for the next ones, if there are several."""
+        if len(self.targets) == 1:
+            return runs
+        new = [run for run in runs if run.url not in seen]
+        seen.update(run.url for run in new)
+        return new
+
+
+def _in_order_of_folders(listed: list[Run], indexed: list[Run]) -> list[Run]:
+    """Return runs from a listing and from indexes, sorted by folder."""
+    return sorted([*listed, *indexed], key=lambda run: run.folder) if listed and indexed else listed or indexed
 
 
 def _is_default(value: object) -> bool:
@@ -307,11 +389,17 @@ def _none_to_filter(target: Target, place: Place) -> RunMissingError:
     return place.no_run()
 
 
-def _sorted(found: Sequence[Run], name: str, reverse: bool) -> list[Run]:
+def _sorted(found: Sequence[Run], values: Sequence[Any], reverse: bool) -> list[Run]:
     """Order numbers before texts before other values; runs without a value come last in both directions."""
-    keyed = [(_rank(look(run, name)), run) for run in found]
-    ranked = sorted(((rank, run) for rank, run in keyed if rank), key=lambda pair: pair[0] or (), reverse=reverse)
-    return [run for _, run in ranked] + [run for rank, run in keyed if rank is None]
+    ranks = {at: rank for at, value in enumerate(values) if (rank := _rank(value)) is not None}
+    order = sorted(ranks, key=ranks.__getitem__, reverse=reverse)
+    return [found[at] for at in order] + [run for at, run in enumerate(found) if at not in ranks]
+
+
+def _by_start(found: Iterable[Run], *, newest_first: bool) -> list[Run]:
+    """Order runs by their start; those of unknown start come last in both directions."""
+    sign = -1 if newest_first else 1
+    return sorted(found, key=lambda run: math.inf if run.started is None else sign * run.started.timestamp())
 
 
 def _rank(value: Any) -> tuple[int, Any] | None:
@@ -331,10 +419,16 @@ def runs(
     reverse: bool = False,
     limit: int | None = None,
     values: bool | None = None,
+    fresh: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     failed: Failed = raise_error,
 ) -> Runs:
     """Return a summary of each run at or below some places; a run found at several places appears once.
+
+    The runs of an experiment with more than 10,000 of them come from its index, and are not listed: `Runs.notes` says
+    so and how old the index is. Runs that are running are missing, and so may be runs of killed processes. The sizes,
+    files and metadata of the runs are unknown (see `Run`). A filter or an order that needs these looks at every run,
+    and so does a filter function.
 
     Args:
         urls: One place or several, see `URLs`, or a `Query`; by default the base folder.
@@ -347,13 +441,16 @@ def runs(
         reverse: Reverse the order.
         limit: Maximum number of runs to return.
         values: Whether to read parameters and metrics; by default only if an expression or an order needs them.
+        fresh: Look at every run, also of an experiment with a large index.
         storage_options: Options for fsspec.
         failed: Called with the error of each place that cannot be listed or has no run, of each folder below it that
             cannot be opened, of each name that cannot be used, and of each file of a run that the storage refused. The
             search continues with the others. By default, the first such error is raised.
 
-    Cost: one listing per 1000 files and one read for each run, 32 at once. With `limit` and neither filter nor order,
-    only that many runs are read. Parameters and metrics take up to two more reads for each run outside an experiment.
+    Cost: one listing per 1000 files and one read for each run, 32 at once. A large index takes two listings and one
+    read for each of its parts, however many runs there are. With `limit` and neither filter nor order, only that many
+    runs are read. Parameters and metrics take up to two more reads for each run that has not ended, whose files have
+    changed since, or that an earlier version of notata wrote.
 
     Raises:
         ConfigurationError: The filter is invalid, or the status is unknown.
@@ -381,4 +478,4 @@ def runs(
     def of_place(place: Place, read: Mapping[str, Blob]) -> Iterator[Run]:
         return records(place, values=values, failed=query.failed, read=read)
 
-    return query.runs(of_place, read_all=True)
+    return query.runs(of_place, read_all=True, trusts_index=not fresh)

@@ -128,9 +128,9 @@ def compare(
 ) -> Comparison:
     """Compare two runs, on one storage or two.
 
-    Cost: a listing of each run; their metadata.json and manifest.json; for runs that have not ended, up to two reads of
-    parameters and metrics. Local files (on a disk or in memory) are read if the manifests do not cover both. Other
-    files are read only with `content`.
+    Cost: a listing of each run; their metadata.json and manifest.json; for runs that have not ended, or whose files
+    have changed since, up to two reads of parameters and metrics. Local files (on a disk or in memory) are read if the
+    manifests do not cover both. Other files are read only with `content`.
 
     Args:
         a: The first run, or a folder with one run: an fsspec URL, a path, or a `Target`, which has storage options of
@@ -211,7 +211,8 @@ class _Side:
 
     def _state(self) -> dict[str, Any]:
         own = {name: value for name, value in self.run.metadata.items() if name not in _OWN}
-        state = {"run_id": self.run.run_id, "url": self.run.url, "status": self.run.status, "size": self.run.size}
+        names = ("run_id", "url", "status", "size")
+        state: dict[str, Any] = {name: getattr(self.run, name) for name in names}
         if self.run.seconds is not None:
             state["runtime_sec"] = self.run.seconds
         return {**dict(_flattened(own)), **state}

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from notata._base import keys
+from notata._base import keys, svg
 from notata._base.display import listed
+from notata._base.notebook import pictures
 from notata._base.terminal import quoted
+from notata._base.thinning import Array, Coordinates, thinned, thinned_rows
 from notata.errors import ConfigurationError
 from notata.run.state import SUMMARY
 from notata.search.choosing import Query, Runs, Status, Wheres
 from notata.search.places import Place, Run
 from notata.search.record import records
 from notata.search.target import Failed, URLs, raise_error
-from notata.series.columns import chosen, is_chosen, unknown_column, unmatched
+from notata.series.columns import chosen, is_chosen, unknown_columns, unmatched
 from notata.series.many import (
     RunSeries,
     SeriesFile,
@@ -28,12 +30,14 @@ from notata.series.many import (
     series_files,
     unknown_series,
 )
+from notata.series.numbers import is_text, numbers
 from notata.series.reading import SeriesData
 from notata.series.summary import SCALARS
 from notata.store import Blob
 
 __all__ = [
     "STEP",
+    "Coordinates",
     "Curve",
     "curves",
     "curves_in",
@@ -44,10 +48,8 @@ __all__ = [
     "series",
     "smoothed",
     "thinned",
+    "thinned_rows",
 ]
-
-Array: TypeAlias = npt.NDArray[np.float64]
-Coordinates: TypeAlias = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 
 STEP: Final = "step"
 TIME: Final = "time"
@@ -64,6 +66,8 @@ class Curve:
         x: The coordinate of each value: int64 for steps, which are exact, else float64.
         y: The values, float64; NaN where NaN was stored.
         rank: The rank of the worker that wrote it; empty for the owner of the run.
+        time: The time of each value in seconds since 1970 (UTC), float64.
+        start: The time of the first row of the file, which may have no value of this column; NaN if there is no row.
     """
 
     run: Run
@@ -71,10 +75,18 @@ class Curve:
     x: Coordinates = field(repr=False)
     y: Array = field(repr=False)
     rank: str = ""
+    time: Array = field(default_factory=lambda: np.empty(0), repr=False)
+    start: float = field(default=np.nan, repr=False)
 
     def __len__(self) -> int:
         """Return the number of points."""
         return len(self.x)
+
+    def _repr_html_(self) -> str:
+        """Return the curve as a picture for a notebook. No request."""
+        title = f"{self.column} of {self.run.run_id}" + f", worker {self.rank}" * bool(self.rank)
+        line = svg.Line("", self.x, self.y)
+        return pictures([svg.picture([line], title, below="", y=svg.fitting_kind([line]), has_legend=False)])
 
     def smoothed(self, weight: float) -> Curve:
         """Return the curve with an exponential moving average of its values, see `smoothed`."""
@@ -82,8 +94,11 @@ class Curve:
 
     def thinned(self, bins: int) -> Curve:
         """Return the curve with few points that draws the same picture, see `thinned`."""
-        x, y = thinned(self.x, self.y, bins)
-        return replace(self, x=x, y=y)
+        return self.at(slice(None) if len(self) <= 6 * bins else thinned_rows(self.x, self.y, bins))
+
+    def at(self, rows: Any) -> Curve:
+        """Return some points of the curve: `rows` is a boolean mask, a slice, or indices, as for a numpy array."""
+        return replace(self, x=self.x[rows], y=self.y[rows], time=self.time[rows] if len(self.time) else self.time)
 
 
 def smoothed(values: Array, weight: float) -> Array:
@@ -111,51 +126,6 @@ def smoothed(values: Array, weight: float) -> Array:
         left *= weight
         found[at] = average / (1 - left)
     return np.array(found, np.float64)
-
-
-def thinned(x: Coordinates, y: Array, bins: int) -> tuple[Coordinates, Array]:
-    """Return few points that draw the same picture: of each bin the first, smallest, largest and last value.
-
-    Bins are ranges of `x` of equal width; if `x` does not ascend, ranges of rows. NaN breaks a line, so that a bin with
-    NaN also keeps the first and the last one.
-
-    Args:
-        x: The coordinates.
-        y: The values.
-        bins: The number of bins, such as the number of columns of pixels.
-
-    Returns:
-        At most six points for each bin, in their order.
-
-    >>> x = np.arange(1000.0)
-    >>> y = np.zeros(1000)
-    >>> y[500] = 7
-    >>> few = thinned(x, y, 10)[1]
-    >>> len(few), int(few.argmax()), float(few.max())
-    (21, 10, 7.0)
-    """
-    if len(x) <= 6 * bins:
-        return x, y
-    bin_of = _bins(x, bins)
-    is_number = np.isfinite(y)
-    numbers, others = np.flatnonzero(is_number), np.flatnonzero(~is_number)
-    by_value = numbers[np.lexsort((y[numbers], bin_of[numbers]))]
-    at = np.unique(np.concatenate([_ends(rows, bin_of) for rows in (numbers, by_value, others)]))
-    return x[at], y[at]
-
-
-def _ends(rows: npt.NDArray[np.int64], bin_of: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return the first and the last row of each bin, in the order of `rows`."""
-    edges = np.flatnonzero(np.diff(bin_of[rows])) + 1
-    return np.concatenate([rows[:1], rows[edges], rows[edges - 1], rows[-1:]])
-
-
-def _bins(x: Coordinates, bins: int) -> npt.NDArray[np.int64]:
-    """Return the number of the bin of each row; the numbers ascend."""
-    low, high = float(x[0]), float(x[-1])
-    if high > low and np.isfinite(high - low) and bool((x[1:] >= x[:-1]).all()):
-        return np.minimum((x - low) / (high - low) * bins, bins - 1).astype(np.int64)
-    return np.arange(len(x), dtype=np.int64) * bins // len(x)
 
 
 # -- runs --------------------------------------------------------------------------------------------------
@@ -263,8 +233,9 @@ def series(
     wanted = chosen(columns)
     found = gathered(files, name, columns=wanted, repeated=repeated, failed=query.failed)
     there = {column for data in found.data for column in data}
-    for pattern in unmatched(wanted or (), there) if found.rows else ():
-        query.failed(unknown_column(pattern, name, place_of(query), _summaries(runs)))
+    missing = unmatched(wanted or (), there) if found.rows else []
+    for error in unknown_columns(missing, name, place_of(query), _summaries(runs)):
+        query.failed(error)
     return found
 
 
@@ -354,8 +325,8 @@ def curves_in(
         missing = unmatched(missing, data)
         for curve in curves_of(found[file.store.url], data, y, x, file.rank, failed=failed):
             yield curve.smoothed(smooth)
-    for pattern in missing if runs else ():
-        failed(unknown_column(pattern, series, place, _summaries(runs)))
+    for error in unknown_columns(missing if runs else (), series, place, _summaries(runs)):
+        failed(error)
 
 
 def curves_of(
@@ -367,22 +338,23 @@ def curves_of(
     """
     if _columns_of(x) and x not in data:
         return
-    if _columns_of(x) and _is_text(data, x):
+    if _columns_of(x) and is_text(data, x):
         failed(_texts(run, data, x, rank))
         return
     along, has_x = _coordinates(data, x)
-    numbers = [column for column in data if column != x and not _is_text(data, column)]
+    start = float(data.time[0]) if data.rows else np.nan
+    of_numbers = [column for column in data if column != x and not is_text(data, column)]
     found = (
-        [numbers]
+        [of_numbers]
         if y is None
-        else ([one] if one in data else [name for name in numbers if is_chosen(name, [one])] for one in y)
+        else ([one] if one in data else [name for name in of_numbers if is_chosen(name, [one])] for one in y)
     )
     for column in dict.fromkeys(chain.from_iterable(found)):
-        if _is_text(data, column):
+        if is_text(data, column):
             failed(_texts(run, data, column, rank))
             continue
         given = data.given(column) & has_x
-        yield Curve(run, column, along[given], _numbers(data, column)[given], rank)
+        yield Curve(run, column, along[given], numbers(data, column)[given], rank, data.time[given], start)
 
 
 def _texts(run: Run, data: SeriesData, column: str, rank: str) -> ConfigurationError:
@@ -401,7 +373,7 @@ def _coordinates(data: SeriesData, x: str) -> tuple[Coordinates, npt.NDArray[np.
     if x == RELATIVE:
         with np.errstate(over="ignore"):  # forged times
             return data.time - data.time[:1], np.ones(data.rows, bool)
-    return _numbers(data, x), data.given(x)
+    return numbers(data, x), data.given(x)
 
 
 def _summaries(runs: Iterable[Run]) -> Iterator[object]:
@@ -411,18 +383,6 @@ def _summaries(runs: Iterable[Run]) -> Iterator[object]:
 def _columns_of(x: str) -> list[str]:
     """Return the columns that a coordinate needs."""
     return [] if x in (STEP, TIME, RELATIVE) else [x]
-
-
-def _is_text(data: SeriesData, column: str) -> bool:
-    return data[column].dtype.kind == "O" and not all(isinstance(one, bool | None) for one in data[column].tolist())
-
-
-def _numbers(data: SeriesData, column: str) -> Array:
-    """Return a column of numbers or booleans as float64; gaps are NaN."""
-    values = data[column]
-    if values.dtype.kind != "O":
-        return values.astype(np.float64)
-    return np.array([np.nan if value is None else float(value) for value in values.tolist()], np.float64)
 
 
 def place_of(query: Query) -> str:

@@ -148,7 +148,8 @@ _OPERATORS: Final[Mapping[type[ast.AST], Callable[..., Any]]] = {
 
 _OF_TEXTS: Final = {"contains", "endswith", "matches", "startswith"}
 
-_OPERAND: Final = re.compile(r"((?:==|!=|<=|>=|<|>)\s*)([^'\"=<>]+?)(?=\s*(?:\band\b|\bor\b|[)\]]|$))")
+_OPERAND: Final = re.compile(r"((?:==|!=|<=|>=|<|>)\s*)([^'\"=<>]+)")  # up to a comparison or a quote
+_AFTER: Final = re.compile(r"\band\b|\bor\b|[)\]]")  # ends an operand
 
 
 class Expression:
@@ -223,7 +224,8 @@ class Expression:
         for node in sorted(found, key=lambda node: node.col_offset, reverse=True):
             start, end = node.col_offset, node.end_col_offset
             data = data[:start] + repr(data[start:end].decode()).encode() + data[end:]
-        return (data.decode(), tuple(path for node in found for path in self._paths_in(node))) if found else None
+        names = dict.fromkeys(path for node in found for path in self._paths_in(node))
+        return (data.decode(), tuple(names)) if found else None
 
     def _bare(self, is_unseen: Callable[[Path], bool], is_text: Callable[[Path], bool]) -> Iterator[ast.expr]:
         """Yield the parts that look like strings without quotes."""
@@ -408,8 +410,19 @@ def _is_number(node: ast.expr) -> bool:
 
 def _with_quotes(text: str) -> str:
     """Return an invalid expression with quotes around its invalid parts; empty if quotes do not help."""
-    whole = _OPERAND.sub(lambda found: found[1] + (found[2] if _reads(found[2]) else repr(found[2].strip())), text)
+    whole = _OPERAND.sub(
+        lambda found: found[1] + _operand_with_quotes(found[2], is_last=found.end() == len(text)), text
+    )
     return whole if whole != text and _reads(whole) else ""
+
+
+def _operand_with_quotes(text: str, *, is_last: bool) -> str:
+    """Return a text that begins with an operand, with quotes around it if it cannot be read. Linear in its length."""
+    after = _AFTER.search(text, 1)
+    if after is None and not is_last:
+        return text
+    operand = text[: after.start() if after else len(text)].rstrip()
+    return text if _reads(operand) else repr(operand) + text[len(operand) :]
 
 
 def _reads(text: str) -> bool:

@@ -23,7 +23,7 @@ from notata.errors import (
     StorageError,
     UnreachableError,
 )
-from notata.run.state import ENDED, parsed, state_of
+from notata.run.state import ENDED, is_gone, parsed, state_of
 from notata.search.choosing import Query, Status, Wheres
 from notata.search.places import File
 from notata.search.prefetch import prefetched
@@ -342,7 +342,8 @@ class Following:
 
     def _store_state(self, run: _Run, future: Future[Blob]) -> None:
         """Store the state of a run."""
-        end, why = end_of(future)
+        assert run.store is not None
+        end, why = end_of(future, run.store)
         if self._workers and end != _GONE:
             self._follow_new_workers(run)
         run.waited = 0.0
@@ -370,14 +371,20 @@ def _ignore_missing(error: NotataError) -> None:
         raise error
 
 
-def end_of(future: Future[Blob]) -> tuple[str, str]:
+def end_of(future: Future[Blob], store: Store) -> tuple[str, str]:
     """Return the final status of a run and its reason; empty if it has not ended or is unknown.
+
+    Args:
+        future: The metadata.json of the run.
+        store: The store of the run, to read it again if the process of the run is gone.
 
     Raises:
         StorageError: The metadata cannot be read.
     """
     try:
         found = future.result()
+        if is_gone(parsed(found.data) or {}):
+            found = store.fetch(keys.METADATA)
     except MissingError:
         return _GONE, f": it has no {keys.METADATA}"
     fields = parsed(found.data)

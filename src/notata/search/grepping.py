@@ -259,8 +259,8 @@ def grep(
         status: Only runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
             ``replacing`` or ``unreadable``.
         where: Only runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or for
-            which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more for
-            parameters and metrics.
+            which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more
+            for one that has not ended, or whose parameters or metrics have changed since.
         storage_options: Options for fsspec.
         failed: Called with the error of each place and file that cannot be read; the others are searched. By default,
             the first such error is raised.

@@ -143,8 +143,8 @@ def usage(
         status: Only files in runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
             ``replacing`` or ``unreadable``.
         where: Only files in runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`),
-            or for which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more for
-            parameters and metrics.
+            or for which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more
+            for one that has not ended, or whose parameters or metrics have changed since.
         storage_options: Options for fsspec.
         failed: Called with the error of each place that cannot be listed or is empty; the others are listed. By
             default, the first such error is raised.

@@ -7,26 +7,31 @@ files that describe a failure, and the end of the log. Damaged or missing files 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from notata import formats
 from notata._base import display, keys
+from notata._base.notebook import names, page, problem
 from notata.errors import ConfigurationError, NotataError
+from notata.formats import flattened
+from notata.reader.notebook import files_table, shown_time, state_facts
 from notata.run import parameters
 from notata.run.state import MIRROR, RESUMES, SUMMARY, lease_of
+from notata.run.values import metrics_of
 from notata.search.choosing import Query
 from notata.search.finding import look_up
 from notata.search.places import Place, Run
 from notata.search.record import records
 from notata.search.target import URL, Failed, Target, URLs, raise_error
 from notata.series import flat_values, loaded
+from notata.series.labels import Named
 from notata.store import Blob
 from notata.store.in_flight import InFlight
-from notata.table.row import metrics_of, named_values
+from notata.table.row import named_values
 
-__all__ = ["Failure", "Frame", "Overview", "overviews", "show"]
+__all__ = ["Failure", "Frame", "Overview", "overviews", "overviews_of", "show"]
 
 _LINE: Final = 200  # estimated bytes of a line in a log
 _END: Final = 2**20  # maximum bytes read from the end of a log
@@ -125,6 +130,7 @@ class Overview:
             run that has not ended, as of its last heartbeat.
         log: The last lines of log.txt.
         log_size: The size of log.txt, in bytes.
+        log_start: The byte of log.txt at which `log` begins.
         problems: Messages about files that cannot be read.
     """
 
@@ -141,6 +147,7 @@ class Overview:
     series: Mapping[str, Any] = field(default_factory=dict)
     log: tuple[str, ...] = ()
     log_size: int = 0
+    log_start: int = field(default=0, repr=False)
     problems: tuple[str, ...] = ()
 
     def below(self, folder: str) -> dict[str, int]:
@@ -173,17 +180,31 @@ class Overview:
         return facts
 
     def _repr_html_(self) -> str:
-        """Return the summary as HTML for a notebook."""
-        run = self.run
-        facts = {"status": f"{run.status} ({run.why})", "url": run.url, "started": run.started, "took": run.seconds}
-        parts = {
-            "state": {name: value for name, value in facts.items() if value is not None},
-            "params": run.params,
-            "metrics": run.metrics,
-            "failure": self._failure_facts(),
-            "files": {key: display.size(size) for key, size in self.sizes.items()},
+        """Return the summary, with curves of one series, as HTML for a notebook.
+
+        Cost: one read of the series `scalars`, or of the first one, if it has at most 8 MiB.
+        """
+        from notata.series.figures import Source, run_pictures  # imports numpy
+        from notata.series.pictures import summary
+
+        run, of_series = self.run, flat_values(self.series)
+        times: dict[str, str] = {
+            **{name: shown_time(at) for name, at in (("started", run.started), ("ended", run.ended)) if at is not None},
+            "took": display.duration(run.seconds),
         }
-        return display.sections(f"run {run.run_id}", parts)
+        facts = state_facts(run.status, run.why, is_certain=run.certain)
+        sources = [Source(Named(run.run_id, run.name, run.params), run.store, run.entries)] if run.entries else []
+        return page(
+            f"run {run.run_id}",
+            *map(problem, self.problems),
+            names("", {**facts, **{name: value for name, value in times.items() if value}, "url": run.url}),
+            names("failure", self._failure_facts()),
+            names("params", flattened(run.params)),
+            names("metrics", {name: value for name, value in flattened(run.metrics).items() if name not in of_series}),
+            *(summary(name, fields) for name, fields in self.series.items()),
+            run_pictures(sources),
+            files_table(self.sizes),
+        )
 
 
 def show(
@@ -195,7 +216,7 @@ def show(
     """Return a summary of one run.
 
     Cost: one listing, one read of metadata.json, one of the end of the log, and one each of parameters and metrics,
-    unless metadata.json contains them, as for ended runs of an experiment. A failed run takes one more read, and each
+    unless metadata.json contains them, as for ended runs. A failed run takes one more read, and each
     of the last three caught exceptions one.
 
     Args:
@@ -264,7 +285,7 @@ def _overviews_at(target: Target, query: Query, lines: int, *, every: bool = Fal
         raise place.no_run()
     if len(place.runs) > 1 and not every:
         raise _several(place)
-    yield from _overviews(place, lines)
+    yield from overviews_of(list(records(place, values=True)), lines)
 
 
 def _several(place: Place) -> ConfigurationError:
@@ -275,22 +296,29 @@ def _several(place: Place) -> ConfigurationError:
     return ConfigurationError(message, url=place.store.url)
 
 
-def _overviews(place: Place, lines: int) -> Iterator[Overview]:
-    """Yield the summaries of a place; the files of all its runs are read together."""
-    runs = list(records(place, values=True))
+def overviews_of(runs: Sequence[Run], lines: int = 10) -> Iterator[Overview]:
+    """Yield the summaries of runs whose metadata, parameters and metrics are known.
+
+    Cost: one read of the end of the log for each run, and up to six of parameters, metrics and descriptions of
+    failures; 32 at once. The files of all these runs are held together.
+
+    Args:
+        runs: The runs, such as those of `notata.search.runs` with ``values=True``.
+        lines: Number of last lines of the log.
+    """
     flying = InFlight[tuple[str, str], Blob]()
     with flying.until_landed():
         for run in runs:
             for key, start, end in _wanted(run, lines):
-                flying.begin((run.folder, key), end - start, run.store.start_fetch, key, start, end)
+                flying.begin((run.url, key), end - start, run.store.start_fetch, key, start, end)
     blobs: dict[str, dict[str, Blob]] = {}
     errors: dict[str, list[Exception]] = {}
-    for (folder, key), blob in flying.results.items():
-        blobs.setdefault(folder, {})[key] = blob
-    for (folder, _), error in flying.errors.items():
-        errors.setdefault(folder, []).append(error)
+    for (url, key), blob in flying.results.items():
+        blobs.setdefault(url, {})[key] = blob
+    for (url, _), error in flying.errors.items():
+        errors.setdefault(url, []).append(error)
     for run in runs:
-        yield _OverviewBuilder(run, blobs.get(run.folder, {}), errors.get(run.folder, ())).overview(lines)
+        yield _OverviewBuilder(run, blobs.get(run.url, {}), errors.get(run.url, ())).overview(lines)
 
 
 def _wanted(run: Run, lines: int) -> Iterator[tuple[str, int, int]]:
@@ -346,8 +374,7 @@ class _OverviewBuilder:
             str(fields.get(MIRROR) or ""),
             tuple(one for one in resumes if isinstance(one, dict)) if isinstance(resumes, list) else (),
             loaded(fields.get(SUMMARY)),
-            self._log(lines),
-            self._sizes.get(keys.LOG, 0),
+            *self._log(lines),
             tuple(self._problems),
         )
 
@@ -399,20 +426,23 @@ class _OverviewBuilder:
             self._problems.append(f"{key} does not describe an exception")
             return None
 
-    def _log(self, lines: int) -> tuple[str, ...]:
-        """Return the last lines; read more until they are complete."""
+    def _log(self, lines: int) -> tuple[tuple[str, ...], int, int]:
+        """Return the last lines, the size of the log, and the byte at which these lines begin; read more if needed."""
+        size = self._sizes.get(keys.LOG, 0)
         if not lines or keys.LOG not in self._blobs:
-            return ()
-        data, size = self._blobs[keys.LOG].data, self._sizes[keys.LOG]
+            return (), size, size
+        data = self._blobs[keys.LOG].data
         while data.count(b"\n") <= lines and len(data) < min(size, _END):
             more = self._read(keys.LOG, max(0, size - 4 * len(data)), size - len(data))
             if not more:
                 break
             data = more + data
-        text = data.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
+        found = data.removesuffix(b"\n").split(b"\n")
         if len(data) < size:  # the first line may be incomplete
-            text = text[1:] or text
-        return tuple(line.removesuffix("\r") for line in text[-lines:])
+            found = found[1:] or found
+        found = found[-lines:]
+        start = max(0, size - len(b"\n".join(found)) - data.endswith(b"\n"))
+        return tuple(line.decode("utf-8", "surrogateescape").removesuffix("\r") for line in found), size, start
 
     def _read(self, key: str, start: int, end: int) -> bytes:
         try:

@@ -5,20 +5,24 @@ Results keep the name by which the user asked for them, as with `grep` and `ls`,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import UTC, datetime
-from typing import Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
 
 from notata._base import keys
+from notata._base.times import moment
 from notata.errors import ConfigurationError, RunMissingError
 from notata.reader import LogReader
 from notata.run.listings import inside
 from notata.run.state import lease_of
-from notata.search.target import below, matched_by, matches
+from notata.search.target import MAGIC, below, matched_by, matches
 from notata.store import Entry, Store
+from notata.store.gaps import ignore
+from notata.table import Index, Names, Row
 
-__all__ = ["File", "Place", "Run"]
+__all__ = ["File", "Origin", "Place", "Run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +67,35 @@ class File:
         return self.name if self.run is None else self.name[: -len(self.key) - 1]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """The experiment whose index has the rows of some runs, one for each run id.
+
+    Attributes:
+        name: The name of its folder ``runs`` for users.
+        store: The store of the place that the user named.
+        folder: The key of its folder ``runs`` in that store.
+        why: The evidence for the status of its runs.
+        names: The names that the rows have, or more.
+    """
+
+    name: str
+    store: Store
+    folder: str
+    why: str
+    names: Names
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """A run: its folder as a listing shows it, and a summary of its metadata.json once that was read.
+
+    A run of an experiment with more than 10,000 runs comes from the index of the experiment (see `notata.search.runs`):
+    nothing was listed then, so `size`, `files`, `unfinished` and `unfinished_files` are None, and `entries` and
+    `metadata` are empty.
+
+    A table of runs on a disk looks at two files of each run only. It lists the folder of a run when `size`, `files`,
+    `entries` or what is unfinished is first used.
 
     Attributes:
         name: The place as it was given, and the path below it.
@@ -79,12 +109,12 @@ class Run:
         ended: When it ended; None if it has not, or if unknown.
         seconds: Its duration, without pauses before a resumption; until now if it is running; until its last sign of
             life if it died. None if unknown.
-        size: The size of all its files, in bytes.
-        files: The number of its files.
+        size: The size of all its files, in bytes; None if they were not listed.
+        files: The number of its files; None if they were not listed.
         failure_reason: Why it failed, died or cannot be read; empty otherwise.
         params: Its parameters, if they were requested.
         metrics: The content of ``artifacts/metrics.json``, if it was requested.
-        metadata: The content of its metadata.json; empty if it cannot be read.
+        metadata: The content of its metadata.json; empty if it was not, or cannot be read.
         metrics_error: Why requested parameters or metrics are missing; empty otherwise.
         unfinished: Bytes of files that are still being written, or that a killed process left; not part of `size`.
         unfinished_files: The number of those files; not part of `files`.
@@ -102,19 +132,40 @@ class Run:
     started: datetime | None = None
     ended: datetime | None = None
     seconds: float | None = None
-    size: int = 0
-    files: int = 0
+    size: int | None = 0
+    files: int | None = 0
     failure_reason: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     metrics_error: str = ""
-    unfinished: int = 0
-    unfinished_files: int = 0
+    unfinished: int | None = 0
+    unfinished_files: int | None = 0
     folder: str = field(default="", repr=False, compare=False)
     entries: Mapping[str, Entry] = field(default_factory=dict, repr=False, compare=False)
     unfinished_entries: Mapping[str, Entry] = field(default_factory=dict, repr=False, compare=False)
+    _experiment: Store | None = field(default=None, repr=False, compare=False)
     _store: Store | None = field(default=None, repr=False, compare=False)
+    _row: Row | None = field(default=None, repr=False, compare=False)
+    _origin: Origin | None = field(default=None, repr=False, compare=False)
+    _outline: Mapping[str, Entry] | None = field(default=None, repr=False, compare=False)
+    _within: tuple[str, Store] | None = field(default=None, repr=False, compare=False)
+
+    if not TYPE_CHECKING:  # else every attribute would be known to type checkers
+
+        def __getattr__(self, name: str) -> Any:
+            """Compute a field when it is first used: a table of many runs needs few of them."""
+            if name not in _DEFAULTS or name == "_row":
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            if self._row is not None:
+                values = {name: _OF_ROW[name](self._row, self._origin)}
+            elif name in _OF_FILES:
+                values = _of_files(self.store)
+            else:
+                values = {name: _of_outline(name, self.folder, self._within)}
+            for one, value in values.items():
+                object.__setattr__(self, one, value)
+            return values[name]
 
     @classmethod
     def listed(
@@ -135,6 +186,64 @@ class Run:
             _store=store,
         )
 
+    @classmethod
+    def outlined(cls, name: str, store: Store, folder: str, outline: Mapping[str, Entry]) -> Run:
+        """Return a run of which some files are known; the others are listed when they are first used.
+
+        Args:
+            name: The name of the place for users.
+            store: The store of the place.
+            folder: The folder of the run in it.
+            outline: The files that are known, by key.
+        """
+        return _made(cls, keys.run_id(folder), folder, outline, (name, store))
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Row], origin: Origin) -> list[Run]:
+        """Return the runs of rows of an index, of which no file is known. 10⁶ of them take half a second."""
+        new = cls.__new__
+        set_row, set_origin, set_id, set_status, set_params, set_metrics = (
+            cls.__dict__[name].__set__ for name in ("_row", "_origin", "run_id", "status", "params", "metrics")
+        )  # the descriptors of the slots, as the class is frozen: other fields are computed when they are first used
+        runs = []
+        for row in rows:
+            run = new(cls)
+            set_row(run, row)
+            set_origin(run, origin)
+            set_id(run, row.run_id)
+            set_status(run, row.status)
+            set_params(run, row.params)
+            set_metrics(run, row.metrics)
+            runs.append(run)
+        return runs
+
+    def with_row(self, row: Row, why: str) -> Run:
+        """Return the run with the status and the values of its row, without a look at its files.
+
+        Args:
+            row: The row.
+            why: The evidence for the status.
+        """
+        values: dict[str, Any] = {
+            "status": row.status,
+            "why": why,
+            "failure_reason": row.failure_reason,
+            "params": row.params,
+            "metrics": row.metrics,
+            "metrics_error": row.metrics_error,
+        }
+        if self._outline is None or self._within is None:
+            return replace(self, **values)
+        run = _made(type(self), self.run_id, self.folder, self._outline, self._within)
+        for name, value in values.items():
+            object.__setattr__(run, name, value)
+        return run
+
+    @property
+    def known_entries(self) -> Mapping[str, Entry]:
+        """Those of its files that are known without another listing; metadata.json and the metrics are among them."""
+        return self.entries if self._outline is None else self._outline
+
     @property
     def store(self) -> Store:
         """The store of its folder.
@@ -152,9 +261,29 @@ class Run:
         return LogReader._of(self.store)
 
     @property
+    def is_indexed(self) -> bool:
+        """True if the run comes from an index, and none of its files is known."""
+        return self._row is not None and self.size is None
+
+    @staticmethod
+    def origin_of(runs: Iterable[Run]) -> Origin | None:
+        """Return the experiment whose index all of these runs come from; None if there is no such one."""
+        origins = set(map(attrgetter("_origin"), runs))
+        return origins.pop() if len(origins) == 1 else None
+
+    @property
+    def is_outlined(self) -> bool:
+        """True if only some of its files are known until the others are listed."""
+        return self._outline is not None
+
+    def has_row_of(self, other: Run) -> bool:
+        """Check whether two runs from an index have the same row."""
+        return self._row is not None and self._row is other._row
+
+    @property
     def is_orphan(self) -> bool:
         """True if the run has neither metadata nor a manifest: only its name and files show that it is a run."""
-        return keys.METADATA not in self.entries and keys.MANIFEST not in self.entries
+        return not self.is_indexed and keys.METADATA not in self.entries and keys.MANIFEST not in self.entries
 
     @property
     def age(self) -> float | None:
@@ -164,6 +293,8 @@ class Run:
     @property
     def host(self) -> str:
         """The machine that it ran on; empty if unknown."""
+        if self._row is not None and not self.metadata:
+            return self._row.host
         environment = self.metadata.get("environment")
         host = environment.get("host") if isinstance(environment, dict) else None
         return str(lease_of(self.metadata).get("host") or host or "")
@@ -172,6 +303,21 @@ class Run:
     def shown_status(self) -> str:
         """The status for people: ``running?`` if it is unknown whether the run is running."""
         return self.status if self.certain else f"{self.status}?"
+
+    def listed_again(self, now: Run) -> Run:
+        """Return the run with the name, files and sizes of a later listing, and everything else as it was read."""
+        return replace(
+            self,
+            name=now.name,
+            size=now.size,
+            files=now.files,
+            unfinished=now.unfinished,
+            unfinished_files=now.unfinished_files,
+            folder=now.folder,
+            entries=now.entries,
+            unfinished_entries=now.unfinished_entries,
+            _store=now._store,
+        )
 
     def file(self, key: str) -> File:
         """Return one of its files, which need not exist yet."""
@@ -189,6 +335,95 @@ def _size(entries: Mapping[str, Entry]) -> int:
     return sum(max(0, entry.size) for entry in entries.values())
 
 
+def _made(cls: type[Run], run_id: str, folder: str, outline: Mapping[str, Entry], within: tuple[str, Store]) -> Run:
+    """Return a run of which only the outline is known."""
+    run = cls.__new__(cls)
+    for name, value in (
+        ("run_id", run_id),
+        ("folder", folder),
+        ("_outline", outline),
+        ("_within", within),
+        ("_row", None),
+        ("_origin", None),
+    ):
+        object.__setattr__(run, name, value)
+    return run
+
+
+def _of_outline(name: str, folder: str, within: tuple[str, Store]) -> Any:
+    """Return a field of a run of which only the outline is known."""
+    place, store = within
+    if name == "name":
+        return below(place, folder)
+    if name == "url":
+        return store.backend.shown(folder)
+    return store.below(folder) if name == "_store" else _DEFAULTS[name]
+
+
+def _of_files(store: Store) -> dict[str, Any]:
+    """Return the fields of a run that need a listing of its folder."""
+    left: dict[str, Entry] = {}
+
+    def leave(entry: Entry) -> None:
+        left[entry.key] = entry
+
+    found = sorted(store.scan(skipped=ignore, unfinished=leave), key=lambda entry: entry.key)
+    entries = {entry.key: entry for entry in found}
+    return {
+        "size": _size(entries),
+        "files": len(entries),
+        "entries": entries,
+        "unfinished": _size(left),
+        "unfinished_files": len(left),
+        "unfinished_entries": left,
+    }
+
+
+_OF_FILES: Final = frozenset({"size", "files", "entries", "unfinished", "unfinished_files", "unfinished_entries"})
+"""Fields that need a listing of the folder of a run."""
+
+_DEFAULTS: Final[Mapping[str, Any]] = {one.name: {} if one.default is MISSING else one.default for one in fields(Run)}
+"""The values of other fields of a run of which only the outline is known."""
+
+
+def _nothing(_row: Row, _origin: Origin) -> None:
+    return None
+
+
+def _no_entries(_row: Row, _origin: Origin) -> Mapping[str, Any]:
+    return {}
+
+
+def _folder(row: Row, origin: Origin) -> str:
+    return keys.join(origin.folder, f"log_{row.run_id}")
+
+
+_OF_ROW: Final[Mapping[str, Callable[[Row, Origin], Any]]] = {
+    "name": lambda row, origin: f"{origin.name}/log_{row.run_id}",
+    "url": lambda row, origin: origin.store.backend.shown(_folder(row, origin)),
+    "certain": lambda row, _: row.status not in ("running", "replacing"),
+    "why": lambda _, origin: origin.why,
+    "started": lambda row, _: moment(row.started),
+    "ended": lambda row, _: moment(row.ended),
+    "seconds": lambda row, _: row.seconds,
+    "size": _nothing,
+    "files": _nothing,
+    "failure_reason": lambda row, _: row.failure_reason,
+    "metadata": _no_entries,
+    "metrics_error": lambda row, _: row.metrics_error,
+    "unfinished": _nothing,
+    "unfinished_files": _nothing,
+    "folder": _folder,
+    "entries": _no_entries,
+    "unfinished_entries": _no_entries,
+    "_experiment": _nothing,
+    "_outline": _nothing,
+    "_within": _nothing,
+    "_store": lambda row, origin: origin.store.below(_folder(row, origin)),
+}
+"""The other fields of a run, as its row in an index has them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """The result of looking up one target.
@@ -202,6 +437,9 @@ class Place:
             files that a writer stored after its run was moved or deleted.
         pattern: The part of the URL after `name`, if that is a pattern.
         unfinished: Files at or below it that are still being written, or that a killed process left, by key.
+        indexes: The large indexes at or below it, by the folder of their experiment: its runs are not among `runs`, and
+            its files not among `entries`. Empty unless the look-up trusts indexes.
+        others: Other indexes that the look-up has read, by the folder of their experiment.
     """
 
     given: str
@@ -211,6 +449,8 @@ class Place:
     runs: Mapping[str, Run]
     pattern: str = ""
     unfinished: Mapping[str, Entry] = field(default_factory=dict)
+    indexes: Mapping[str, Index] = field(default_factory=dict)
+    others: Mapping[str, Index | None] = field(default_factory=dict)
 
     def means(self, key: str) -> bool:
         """Check whether the URL names a file or folder itself, and not merely a folder above it."""
@@ -221,6 +461,11 @@ class Place:
     def covers(self, folder: str) -> bool:
         """Check whether the URL names all of a folder, and not only files in it."""
         return not self.pattern or (folder != "" and matched_by(self.pattern)(folder) is not None)
+
+    def is_whole(self, folder: str) -> bool:
+        """Check whether all files of a run were listed, as a pattern of files in one run lists only a part of it."""
+        beginning = MAGIC.split(self.pattern, maxsplit=1)[0]
+        return not beginning.startswith(f"{folder}/") if folder else not beginning
 
     def named(self, key: str) -> str:
         """Return the name of a file or folder below the place, for users."""

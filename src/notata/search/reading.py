@@ -53,8 +53,8 @@ def contents(
         status: Only files of runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
             ``replacing`` or ``unreadable``.
         where: Only files of runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`),
-            or for which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more for
-            parameters and metrics.
+            or for which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more
+            for one that has not ended, or whose parameters or metrics have changed since.
         storage_options: Options for fsspec.
         failed: Called with the error of each place that is not a file or cannot be reached; the others are yielded. By
             default, the first such error is raised.

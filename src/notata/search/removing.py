@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
+from notata import table
 from notata._base import keys
 from notata._base.display import counted
 from notata._base.threads import Pool
@@ -22,12 +24,13 @@ from notata.search.finding import look_up
 from notata.search.places import Place, Run
 from notata.search.record import records
 from notata.search.target import Failed, Target, URLs, raise_error
-from notata.store import Blob
+from notata.store import Blob, Store
 from notata.store.in_flight import mapped
 
 __all__ = ["Removal", "removable", "removals", "remove"]
 
 _AT_ONCE: Final = 16  # runs, each with six requests, most of them one after the other
+_TOGETHER: Final = 1000  # removed runs that one part of an index names
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,9 @@ def remove(
 
     The status of a run is ``replacing`` from the first step on, and its metadata.json is removed last. After an
     interruption, call this function again. It does not change the index.csv of an experiment. No table shows the row of
-    a removed run, and the row is dropped when index.csv is next written.
+    a removed run, and the row is dropped when index.csv is next written. If the experiment has an index of parts, a new
+    part hides the rows of the removed runs; it is written after all removals, and after each 1000. A process that is
+    killed before that leaves them in the tables that trust the index, until `Experiment.write_index` is called.
 
     Args:
         urls: Runs, or patterns that match runs, see `URLs`, or a `Query` of those.
@@ -83,14 +88,15 @@ def remove(
         status: Only runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
             ``replacing`` or ``unreadable``.
         where: Only runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or for
-            which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more for
-            parameters and metrics. Runs for which the filter cannot be evaluated are kept.
+            which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more for one that
+            has not ended, or whose parameters or metrics have changed since. Runs for which the filter cannot be
+            evaluated are kept.
         storage_options: Options for fsspec.
         failed: Called with the error of each place and run that cannot be removed; the others are removed. By default,
             the first such error is raised.
 
     Cost: one listing a place, one read a run, the reads of a filter, and about six requests for each removed run, 16
-    runs at once.
+    runs at once. For each experiment, one or two more.
 
     Returns:
         The result for each run.
@@ -132,8 +138,9 @@ def removable(
         status: Only runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
             ``replacing`` or ``unreadable``.
         where: Only runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or for
-            which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more for
-            parameters and metrics. Runs for which the filter cannot be evaluated are left out.
+            which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more for one that
+            has not ended, or whose parameters or metrics have changed since. Runs for which the filter cannot be
+            evaluated are left out.
         storage_options: Options for fsspec.
         failed: Called with the error of each place and run that cannot be removed; the others are returned. By default,
             the first such error is raised.
@@ -175,7 +182,19 @@ def _selected(target: Target, query: Query, recursive: bool) -> Iterator[Run]:
         if run.is_orphan and not place.means(run.folder):
             warn(f"{run.name} has no {keys.METADATA}, and is kept; name it to remove it")
         else:
-            yield run
+            yield replace(run, _experiment=_experiment_of(target, place, run.folder))
+
+
+def _experiment_of(target: Target, place: Place, folder: str) -> Store | None:
+    """Return the store of the experiment that has a run in its folder ``runs/``; None if the run is in none."""
+    above = folder.rpartition("/")[0]
+    if above:
+        parent, _, name = above.rpartition("/")
+        return None if name != keys.RUNS else place.store.below(parent) if parent else place.store
+    runs = place.store if folder else target.above(1)
+    if runs is None or name_of(runs.url) != keys.RUNS:
+        return None
+    return target.above(1 if folder else 2)
 
 
 def removals(runs: Sequence[Run], *, force: bool = False, failed: Failed = raise_error) -> Iterator[Removal]:
@@ -194,24 +213,59 @@ def removals(runs: Sequence[Run], *, force: bool = False, failed: Failed = raise
     >>> [(done.run.run_id, done.removed) for done in removals(removable("memory://removals/log_a"))]
     [('a', True)]
     """
-    with Pool(_AT_ONCE, "notata-remove") as pool, closing(mapped(partial(_removal, force=force), runs, pool)) as ended:
-        for done in ended:
-            errors = [done.error] if done.error else list(done.remains.errors.values()) if done.remains else []
-            for error in errors:
-                if not isinstance(error, NotataError):
-                    raise error
-                failed(error)
-            yield done
+    removed = _Removed()
+    removing = partial(_removal, force=force, removed=removed)
+    try:
+        with Pool(_AT_ONCE, "notata-remove") as pool, closing(mapped(removing, runs, pool)) as ended:
+            for done in ended:
+                errors = [done.error] if done.error else list(done.remains.errors.values()) if done.remains else []
+                for error in errors:
+                    if not isinstance(error, NotataError):
+                        raise error
+                    failed(error)
+                removed.record(failed, at_least=_TOGETHER)
+                yield done
+    finally:  # also after an interruption
+        removed.record(failed)
 
 
-def _removal(run: Run, *, force: bool) -> Removal:
+def _removal(run: Run, *, force: bool, removed: _Removed) -> Removal:
     try:
         store = run.store
         blob = claimable(store)
         _check_unchanged(run, blob, force=force)
-        return Removal(run, remove_run(store, blob))
+        done = Removal(run, remove_run(store, blob))
     except NotataError as error:
         return Removal(run, error=error)
+    if done.removed:
+        removed.add(run)
+    return done
+
+
+class _Removed:
+    """Removed runs that the indexes of their experiments may still contain. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._runs: deque[tuple[Store, str]] = deque()
+
+    def add(self, run: Run) -> None:
+        """Add a run that was removed completely."""
+        if run._experiment is not None:
+            self._runs.append((run._experiment, keys.run_id(run.url)))
+
+    def record(self, failed: Failed, *, at_least: int = 1) -> None:
+        """Hide the runs in the indexes, if there are at least so many."""
+        if len(self._runs) < at_least:
+            return
+        experiments: dict[str, tuple[Store, list[str]]] = {}
+        while self._runs:
+            store, run_id = self._runs.popleft()
+            experiments.setdefault(store.url, (store, []))[1].append(run_id)
+        for store, run_ids in experiments.values():
+            try:
+                table.record_removed(store, run_ids)
+            except NotataError as error:
+                failed(error)
 
 
 def _check_unchanged(run: Run, blob: Blob | None, *, force: bool) -> None:

@@ -5,25 +5,36 @@ from __future__ import annotations
 import fnmatch
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from notata._base import display, keys
-from notata.errors import TooLargeError
-from notata.formats import flattened
+from notata._base import keys
+from notata._base.garbage import paused_collection
+from notata._base.notebook import grid, note, page, state
+from notata.errors import StorageError, TooLargeError
 from notata.search.choosing import Query, Runs, Status, Wheres
+from notata.search.indexes import experiment_of
 from notata.search.places import Place, Run
-from notata.search.record import read_at, records, with_row
+from notata.search.record import read_at, records
 from notata.search.target import Failed, URLs, raise_error
-from notata.search.where import FACTS, close_to, find, listed_alone
+from notata.search.where import FACTS, MISSING, close_to, column, finder, indexed_alone, listed_alone
 from notata.store import Blob
-from notata.table import Row, current_rows, frame_of, parsed_rows
+from notata.table import (
+    Row,
+    current_rows,
+    experiments_with_parts,
+    flat_names,
+    frame_of,
+    own_names,
+    parsed_rows,
+    read_index,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RunTable", "cell", "table"]
+__all__ = ["RunTable", "cell", "extreme_columns", "indexed", "table", "usual_columns"]
 
 _PARTS: Final = ("params", "metrics")
 _MAGIC: Final = frozenset("*?[")
@@ -49,14 +60,14 @@ class RunTable:
         return len(self.runs)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (self._row(run) for run in self.runs)
+        finders = self._finders()
+        return (_row(run, finders) for run in self.runs)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        return self._row(self.runs[number])
+        return _row(self.runs[number], self._finders())
 
-    def _row(self, run: Run) -> dict[str, Any]:
-        values = ((name, find(run, self._paths.get(name, name))) for name in self.columns)
-        return {name: found[0] for name, found in values if found}
+    def _finders(self) -> dict[str, Callable[[Run], Any]]:
+        return {name: finder(self._paths.get(name, name)) for name in self.columns}
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the table as a pandas DataFrame; missing values are NaN.
@@ -64,10 +75,21 @@ class RunTable:
         Raises:
             PackageMissingError: pandas is not installed.
         """
-        return frame_of(self, self.columns)
+        with paused_collection():
+            columns = {name: column(self._paths.get(name, name), self.runs, math.nan) for name in self.columns}
+            return frame_of(columns, len(self))
 
     def _repr_html_(self) -> str:
-        return display.rows(self.runs.summary(), self.columns, self)
+        """Return the first rows as HTML for a notebook. No request."""
+        rows = (
+            {**row, "status": state(run.status, run.shown_status)} for row, run in zip(self, self.runs, strict=True)
+        )
+        table = grid("", self.columns, rows, total=len(self))
+        return page(self.runs.summary(), table, *map(note, self.notes))
+
+
+def _row(run: Run, finders: Mapping[str, Callable[[Run], Any]]) -> dict[str, Any]:
+    return {name: value for name, find in finders.items() if (value := find(run)) is not MISSING}
 
 
 def table(
@@ -85,6 +107,11 @@ def table(
 ) -> RunTable:
     """Return parameters, status and metrics of all runs at or below some places, of several experiments too.
 
+    The rows of an experiment with more than 10,000 runs come from its index, and its runs are not listed:
+    `RunTable.notes` says so and how old the index is. Runs that are running are missing, and so may be runs of killed
+    processes. Columns, filters and orders that need sizes, files or metadata look at every run, and so does a filter
+    function.
+
     Args:
         urls: One place or several, see `URLs`, or a `Query`; by default the base folder.
         columns: Columns, in this order: `notata.search.FACTS`, parameters and metrics, parts of them
@@ -100,14 +127,17 @@ def table(
             stay in the given order, and runs are ordered by folder.
         reverse: Reverse the order.
         limit: Maximum number of rows to return.
-        fresh: Read each run instead of index.csv. Checksums in index.csv detect changes, but not forgery: pass True if
-            you do not trust every writer of that file.
+        fresh: Read each run instead of its row in index.csv or the index. Checksums in index.csv detect changes, but
+            not forgery: pass True if you do not trust every writer of these files.
         storage_options: Options for fsspec.
         failed: Called with the error of each place that cannot be listed or has no run, and of each file that the
             storage refused. The search continues with the others. By default, the first such error is raised.
 
-    Cost: one listing per 1000 files, one read for each index.csv, and up to three for each run without a current row;
-    32 reads at once. Columns, orders and filters that need times, hosts or metadata read each run.
+    Cost: on a disk, three calls of the system for each run with a current row in index.csv. In a bucket, one listing
+    per 1000 files. One read for each index.csv, and one for each run without a current row, 32 at once; up to two more
+    for a run that has not ended, whose files have changed since, or that an earlier version wrote. Columns, orders and
+    filters that need times, hosts or metadata read each run. A large index takes two listings and one read for each of
+    its parts, however many runs there are; it has times and hosts, too.
 
     Raises:
         ConfigurationError: The filter is invalid, or the status is unknown.
@@ -136,58 +166,73 @@ def table(
     asked = None if columns is None else [columns] if isinstance(columns, str) else list(columns)
     roots = [name for column in asked or () for name in (column, column.partition(".")[0])]
     read_all = fresh or query.metadata or not listed_alone(roots)
+    trusts_index = not fresh and indexed_alone(roots)
 
     def of_place(place: Place, read: Mapping[str, Blob]) -> Iterator[Run]:
-        return records(place, values=True, failed=query.failed, read=read) if read_all else _rows(place, query.failed)
+        if not read_all:
+            return _rows(place, query.failed, read)
+        return records(place, values=True, failed=query.failed, read=read)
 
-    found = query.runs(of_place, read_all=read_all)
-    paths, notes = _columns(found, asked)
-    return RunTable([*paths], found, [*found.notes, *notes], paths)
+    with paused_collection():
+        found = query.runs(of_place, read_all=read_all, trusts_index=trusts_index, outlined=indexed_alone(roots))
+        paths, notes = _columns(found, asked)
+        return RunTable([*paths], found, [*found.notes, *notes], paths)
 
 
 # -- rows --------------------------------------------------------------------------------------------------
 
 
-def _rows(place: Place, failed: Failed) -> Iterator[Run]:
-    """Yield the runs of a place with parameters and metrics, sorted by folder."""
-    known = _indexed(place, failed)
+def _rows(place: Place, failed: Failed, read: Mapping[str, Blob]) -> Iterator[Run]:
+    """Yield the runs of a place with parameters and metrics, sorted by folder; some may be read already."""
+    known = indexed(place, failed)
     others = replace(place, runs={folder: run for folder, run in place.runs.items() if folder not in known})
-    read = {run.url: run for run in records(others, values=True, failed=failed)}
+    others_now = {run.url: run for run in records(others, values=True, failed=failed, read=read)}
     for folder, run in place.runs.items():
-        yield known[folder] if folder in known else read[run.url]
+        yield known[folder] if folder in known else others_now[run.url]
 
 
-def _indexed(place: Place, failed: Failed) -> dict[str, Run]:
-    """Return the runs, by folder, that have a current row in the index.csv of their experiment."""
+def indexed(place: Place, failed: Failed) -> dict[str, Run]:
+    """Return the runs, by folder, that have a current row in the index.csv, or in the index, of their experiment."""
     siblings: dict[str, dict[str, Run]] = {}
     for folder, run in place.runs.items():
         siblings.setdefault(folder.rpartition("/")[0], {})[run.run_id] = run
-    indexes = {parent: _index_of(parent) for parent, inside in siblings.items() if len(inside) > 1}
-    there = sorted({index for index in indexes.values() if index in place.entries})
-    found: dict[str, list[Row]] = {}
-    for index, blob in read_at(place.store, there, failed).items():
-        try:
-            found[index] = parsed_rows(blob.data)
-        except TooLargeError as error:  # read the runs instead
-            failed(error)
+    found = _stored_rows(
+        place, {experiment_of(parent) for parent, inside in siblings.items() if len(inside) > 1}, failed
+    )
     known: dict[str, Run] = {}
-    for parent, index in indexes.items():
-        inside = siblings[parent]
-        rows = current_rows(found.get(index, ()), {run_id: run.entries for run_id, run in inside.items()})
-        known |= {inside[run_id].folder: _of_row(inside[run_id], row) for run_id, row in rows.items()}
+    for parent, inside in siblings.items():
+        rows = found.get(experiment_of(parent), ())
+        current = current_rows(rows, {run_id: run.known_entries for run_id, run in inside.items()})
+        known |= {inside[run_id].folder: _of_row(inside[run_id], row) for run_id, row in current.items()}
     return known
 
 
-def _index_of(parent: str) -> str:
-    """Return the key of the index.csv of the runs in a folder."""
-    if parent == keys.RUNS:
-        return keys.INDEX
-    return keys.join(parent.removesuffix(f"/{keys.RUNS}"), keys.INDEX)
+def _stored_rows(place: Place, experiments: Iterable[str], failed: Failed) -> dict[str, list[Row]]:
+    """Return the rows in index.csv and in the parts of the index, by the folder of the experiment."""
+    parts = experiments_with_parts(place.entries)
+    csv = {keys.join(folder, keys.INDEX): folder for folder in experiments if folder not in parts}
+    found: dict[str, list[Row]] = {}
+    for key, blob in read_at(place.store, sorted(csv.keys() & place.entries.keys()), failed).items():
+        try:
+            found[csv[key]] = parsed_rows(blob.data)
+        except TooLargeError as error:  # read the runs instead
+            failed(error)
+    for folder in parts.intersection(experiments):
+        store = place.store.below(folder) if folder else place.store
+        try:
+            index = place.others[folder] if folder in place.others else read_index(store)
+        except StorageError as error:  # read the runs instead
+            failed(error)
+            continue
+        if index is not None and index.unread is not None:
+            failed(index.unread)
+        found[folder] = [] if index is None else list(index.rows.values())
+    return found
 
 
 def _of_row(run: Run, row: Row) -> Run:
     why = f"from {keys.INDEX}, whose row is current"
-    return with_row(replace(run, status=row.status, why=why, failure_reason=row.failure_reason), row)
+    return run.with_row(row, why)
 
 
 # -- columns -----------------------------------------------------------------------------------------------
@@ -195,49 +240,53 @@ def _of_row(run: Run, row: Row) -> Run:
 
 def _columns(runs: Runs, asked: Sequence[str] | None) -> tuple[dict[str, str], list[str]]:
     """Return the columns with the names to look up, and notes about requested columns."""
-    usual = dict(_usual(runs))
+    usual = dict(usual_columns(runs))
     if asked is None:
-        extremes = _extremes(runs)
+        extremes = extreme_columns(runs)
         return {name: path for name, path in usual.items() if path not in extremes}, []
     chosen: dict[str, str] = {}
     notes = []
-    for column in asked:
-        there = column in FACTS or any(find(run, column) for run in runs)
-        if there or not _MAGIC & set(column):
-            fitting = {column: column}
+    for wanted in asked:
+        found = finder(wanted)
+        there = wanted in FACTS or any(found(run) is not MISSING for run in runs)
+        if there or not _MAGIC & set(wanted):
+            fitting = {wanted: wanted}
         else:
             fitting = {
                 name: path
                 for name, path in usual.items()
-                if fnmatch.fnmatchcase(name, column) or fnmatch.fnmatchcase(path, column)
+                if fnmatch.fnmatchcase(name, wanted) or fnmatch.fnmatchcase(path, wanted)
             }
-        if runs and not there and (column in fitting or not fitting):
-            notes.append(f"no run has {column}{close_to(column, runs)}")
+        if runs and not there and (wanted in fitting or not fitting):
+            notes.append(f"no run has {wanted}{close_to(wanted, runs)}")
         chosen |= {name: path for name, path in fitting.items() if name not in chosen}
     return chosen, notes
 
 
-def _usual(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Return the default columns, each with its full name."""
-    params = {name: f"params.{name}" for name in sorted({name for run in runs for name in flattened(run.params)})}
-    metrics = {name: f"metrics.{name}" for name in sorted({name for run in runs for name in flattened(run.metrics)})}
+def usual_columns(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """Return the default columns, each with its full name, such as ``("lr", "params.lr")``; with those of extremes."""
+    origin = Run.origin_of(runs)
+    found = flat_names((run.params for run in runs), None if origin is None else origin.names.params)
+    params = {name: f"params.{name}" for name in sorted(found)}
+    found = flat_names((run.metrics for run in runs), None if origin is None else origin.names.metrics)
+    metrics = {name: f"metrics.{name}" for name in sorted(found)}
+    facts = [name for name in ("failure_reason", "metrics_error") if origin is None or name in origin.names.facts]
     taken = {*FACTS, *_PARTS, "metadata"}
-    columns = [("name", "name")] * (len({run.run_id for run in runs}) < len(runs))
+    columns = [("name", "name")] * (origin is None and len({run.run_id for run in runs}) < len(runs))
     columns += [("run_id", "run_id")]
     columns += [(_free(name, path, taken), path) for name, path in params.items()]
     columns += [("status", "status")]
     columns += [(_free(name, path, {*taken, *params}), path) for name, path in metrics.items()]
-    return columns + [
-        (name, name) for name in ("failure_reason", "metrics_error") if any(getattr(run, name) for run in runs)
-    ]
+    return columns + [(name, name) for name in facts if any(getattr(run, name) for run in runs)]
 
 
-def _extremes(runs: Iterable[Run]) -> set[str]:
+def extreme_columns(runs: Sequence[Run]) -> set[str]:
     """Return the full names of the smallest and largest values of series: ``loss.min`` beside ``loss``.
 
     A column of numbers that a user named ``loss.min`` is none: it has a ``loss.min.min`` itself.
     """
-    names = {name for run in runs for name in run.metrics}
+    origin = Run.origin_of(runs)
+    names = own_names((run.metrics for run in runs), None if origin is None else origin.names.own_metrics)
     extremes = {name for name in names if name.endswith((".min", ".max")) and name[:-4] in names}
     return {f"metrics.{name}" for name in extremes if f"{name}.min" not in names}
 

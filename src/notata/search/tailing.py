@@ -189,8 +189,8 @@ def tail(
         status: Only logs of runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
             ``replacing`` or ``unreadable``.
         where: Only logs of runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or
-            for which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more for
-            parameters and metrics.
+            for which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more
+            for one that has not ended, or whose parameters or metrics have changed since.
         storage_options: Options for fsspec.
 
     Returns:

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from notata._base.secrets import shown_url
@@ -118,6 +119,30 @@ class Target:
             return self.url, ""
         url = f"{self.url.rstrip('/')}/" if isinstance(self.url, str) and self.is_bucket else self.url
         return open_beside(url, self.storage_options, timeout=self.timeout)  # a bucket has no parent
+
+    def above(self, levels: int) -> Store | None:
+        """Return the store of a folder above the one before the pattern; None if it has no address. No request.
+
+        Args:
+            levels: 1 for its parent, 2 for the parent of that.
+
+        >>> Target("memory://outputs/sweep/runs/log_a").above(2)
+        Store('memory://outputs/sweep')
+        """
+        root = self.root
+        if isinstance(root, Store) or (isinstance(root, str) and "::" in root):
+            return None
+        if isinstance(root, str) and "://" in root:
+            scheme, _, path = root.rstrip("/").partition("://")
+            names = path.split("/")
+            above: Location = f"{scheme}://{'/'.join(names[:-levels])}"
+            has_one = len(names) > levels
+        else:
+            folder = Path(os.path.abspath(root)) if isinstance(root, str) else root
+            parents = getattr(folder, "parents", ())  # of a path or UPath
+            has_one = len(parents) >= levels
+            above = parents[levels - 1] if has_one else ""
+        return open_store(above, self.storage_options, timeout=self.timeout) if has_one else None
 
     @property
     def is_bucket(self) -> bool:

@@ -72,9 +72,9 @@ def verdicts(
         status: Only runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
             ``replacing`` or ``unreadable``.
         where: Only runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or for
-            which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more for
-            parameters and metrics. If the storage refuses the metadata.json of a run that may match, there is a verdict
-            on its place.
+            which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more for one that
+            has not ended, or whose parameters or metrics have changed since. If the storage refuses the metadata.json
+            of a run that may match, there is a verdict on its place.
         storage_options: Options for fsspec.
 
     Raises:

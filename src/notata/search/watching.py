@@ -14,9 +14,10 @@ from notata.errors import ContainerMissingError, MissingError, NotataError, Stor
 from notata.run.state import ENDED
 from notata.search.curving import STEP, Curve, curves_of
 from notata.search.following import LONGEST, SLOWER, Outages, end_of
+from notata.search.growing_rows import GrowingRows
 from notata.search.places import File, Run
 from notata.search.prefetch import prefetched
-from notata.series.reading import PIECE, SeriesData, joined, read_series
+from notata.series.reading import PIECE
 from notata.series.summary import SCALARS
 from notata.store import Blob
 from notata.store.gaps import ignore
@@ -25,34 +26,6 @@ __all__ = ["CurveWatcher"]
 
 _NEAR: Final = 1.0  # seconds between two polls of local files
 _FAR: Final = 2.0
-_NEW: Final = 256 * 2**10  # bytes requested in a poll; more are read at once if there are more
-
-
-@dataclass(slots=True)
-class _Rows:
-    """The rows of one file that were read so far, those of earlier attempts included."""
-
-    file: File
-    rank: str = ""
-    data: SeriesData | None = None
-
-    @property
-    def end(self) -> int:
-        return 0 if self.data is None else self.data.end
-
-    @property
-    def room(self) -> int:
-        """The number of bytes to request: those that were listed, or some that may have been added since."""
-        return min(PIECE, max(_NEW, self.file.entry.size - self.end))
-
-    def add(self, new: SeriesData) -> bool:
-        """Add rows; return whether there were any."""
-        if self.data is None or not self.data.rows:
-            self.data = new
-        elif new.rows:
-            self.data = joined([self.data, new])
-        self.data.end = new.end
-        return new.rows > 0
 
 
 @dataclass(slots=True)
@@ -67,7 +40,7 @@ class _Run:
     """
 
     run: Run
-    rows: dict[str, _Rows] = field(default_factory=dict)
+    rows: dict[str, GrowingRows] = field(default_factory=dict)
     end: str = ""
     why: str = ""
 
@@ -119,7 +92,7 @@ class CurveWatcher:
         self._told: set[str] = set()
         for one in self._runs.values():
             own = keys.series_file(series)
-            one.rows[own] = _Rows(one.run.file(own))
+            one.rows[own] = GrowingRows(one.run.file(own), series)
             self._add_workers(one, one.run.entries)
 
     def __iter__(self) -> Generator[list[Curve], None, None]:
@@ -159,7 +132,7 @@ class CurveWatcher:
         """Read new rows; return the URLs of the runs that have some."""
         wanted = [(one, rows) for one in watched for rows in one.rows.values()]
         grown = set()
-        with closing(prefetched((at, at[1].file, at[1].end, at[1].end + at[1].room) for at in wanted)) as coming:
+        with closing(prefetched((at, *at[1].range) for at in wanted)) as coming:
             for (one, rows), future in coming:
                 assert future is not None
                 try:
@@ -173,23 +146,11 @@ class CurveWatcher:
                     self._outages.begin(error)
         return grown
 
-    def _take(self, rows: _Rows, future: Future[Blob]) -> bool:
-        first: Blob | None = future.result()
+    def _take(self, rows: GrowingRows, future: Future[Blob]) -> bool:
+        found = future.result()
         self._outages.end()
-        file = rows.file
-        if first is not None and first.size < rows.end:
-            self._tell(f"{file.name} was replaced by another file, which begins here")
-            rows.data, first = None, None
-        new = read_series(
-            file.store,
-            file.entry.key,
-            self._series,
-            start=rows.end,
-            repeated=True,
-            columns=None if self._y is None else [*self._y, self._x],
-            first=first,
-        )
-        return rows.add(new)
+        columns = None if self._y is None else [*self._y, self._x]
+        return rows.take(found, columns=columns, replaced=self._tell)
 
     def _read_states(self, runs: Iterable[_Run]) -> None:
         metadata = [(one, File.of(one.run.name, one.run.store, keys.METADATA)) for one in runs]
@@ -197,7 +158,7 @@ class CurveWatcher:
             for one, future in coming:
                 assert future is not None
                 try:
-                    one.end, one.why = end_of(future)
+                    one.end, one.why = end_of(future, one.run.store)
                     if self._workers:
                         self._add_workers(
                             one, [entry.key for entry in one.run.store.list(keys.WORKERS, skipped=ignore)]
@@ -210,7 +171,7 @@ class CurveWatcher:
         for key in found if self._workers else ():
             rank, name = keys.series_name(key) or (None, "")
             if rank is not None and name == self._series and key not in one.rows:
-                one.rows[key] = _Rows(one.run.file(key), rank)
+                one.rows[key] = GrowingRows(one.run.file(key), self._series, rank)
 
 
 def _first_end(run: Run) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from notata.formats import flattened
@@ -12,7 +13,21 @@ from notata.search.places import Run
 if TYPE_CHECKING:
     from notata.search.expressions import Path
 
-__all__ = ["FACTS", "Where", "close_to", "fact", "find", "listed_alone", "look", "needs_values"]
+__all__ = [
+    "FACTS",
+    "MISSING",
+    "Where",
+    "close_to",
+    "column",
+    "fact",
+    "finder",
+    "indexed_alone",
+    "listed_alone",
+    "needs_values",
+]
+
+MISSING: Final[Any] = object()
+"""Stands for a value that a run does not have."""
 
 _PARTS: Final = ("params", "metrics", "metadata")
 
@@ -20,6 +35,9 @@ _FROM_LISTING: Final = frozenset({
     "name", "run_id", "url", "size", "files", "status", "failure_reason", "metrics_error", "params", "metrics",
 })  # fmt: skip
 """Facts that are known without the metadata.json of a run, if index.csv has its row."""
+
+_NOT_IN_INDEX: Final = frozenset({"size", "files", "metadata"})
+"""Names that only a listing and the metadata.json of a run provide, and no index."""
 
 
 def _fact(name: str) -> Callable[[Run], Any]:
@@ -79,6 +97,7 @@ class Where:
     Attributes:
         values: Whether the filter uses parameters or metrics.
         metadata: Whether the filter uses facts that only metadata.json provides.
+        listing: Whether the filter uses facts that no index has, such as the size.
     """
 
     def __init__(self, expression: str) -> None:
@@ -88,6 +107,7 @@ class Where:
         names = [str(path[0]) for path in self._expression.paths]
         self.values = needs_values(names)
         self.metadata = not listed_alone(names)
+        self.listing = not indexed_alone(names)
         self._unseen: set[Path] = set(self._expression.paths)
         self._shadowed: dict[str, str] = {}
         self._facts = [name for name in names if name in FACTS]
@@ -141,31 +161,94 @@ def listed_alone(names: Iterable[str]) -> bool:
     return all(name in _FROM_LISTING or (name not in FACTS and name != "metadata") for name in names)
 
 
-def look(run: Run, name: str) -> Any:
-    """Return the value that a run has under a name of a column or an order; None if it has none.
+def indexed_alone(names: Iterable[str]) -> bool:
+    """Check whether a large index provides all of these names, without their parts.
 
-    A name may contain dots, or refer to a part of a value.
+    >>> indexed_alone(["omega", "started", "host"]), indexed_alone(["size"])
+    (True, False)
+    """
+    return _NOT_IN_INDEX.isdisjoint(names)
+
+
+def finder(name: str) -> Callable[[Run], Any]:
+    """Return a function that finds the value that a run has under a name; `MISSING` if there is none.
+
+    A name of a column or an order may contain dots, or refer to a part of a value.
 
     >>> run = Run("a", "a", "memory://a", "complete", params={"solver": {"order": 4}, "a.b": 1, "status": "x"})
-    >>> [look(run, name) for name in ("status", "params.status", "solver.order", "a.b", "other")]
-    ['complete', 'x', 4, 1, None]
+    >>> [finder(name)(run) for name in ("status", "params.status", "solver.order", "a.b")]
+    ['complete', 'x', 4, 1]
+    >>> finder("other")(run) is MISSING
+    True
     """
-    found = find(run, name)
-    return found[0] if found else None
-
-
-def find(run: Run, name: str) -> tuple[Any] | None:
-    """Return the value of `look` in a tuple, because it may be None; return None if the run has no such value."""
     if name in FACTS:
-        value = fact(run, name)
-        return None if value is None else (value,)
+        return _of_facts(name)
     if name in _PARTS:
-        return (getattr(run, name),)
+        return attrgetter(name)
     part, dot, rest = name.partition(".")
     if dot and part in _PARTS:
-        return _within(getattr(run, part), rest)
-    found = [value for values in (run.params, run.metrics) if (value := _within(values, name))]
-    return next((value for value in found if value[0] is not None), found[0] if found else None)
+        return _of_part(part, rest)
+    return _of_either(_of_part("params", name), _of_part("metrics", name))
+
+
+def column(name: str, runs: Iterable[Run], gap: Any) -> list[Any]:
+    """Return the values of a name for many runs, as `finder` finds them; `gap` where a run has none."""
+    part, _, rest = name.partition(".")
+    if name in FACTS or part not in ("params", "metrics") or not rest:
+        find = finder(name)
+        return [gap if (value := find(run)) is MISSING else value for run in runs]
+    dictionaries = map(attrgetter(part), runs)
+    if "." not in rest:
+        return [values.get(rest, gap) for values in dictionaries]
+    within = _inside(rest)
+    return [gap if (value := within(values)) is MISSING else value for values in dictionaries]
+
+
+def _of_facts(name: str) -> Callable[[Run], Any]:
+    value_of = FACTS[name]
+
+    def found(run: Run) -> Any:
+        value = value_of(run)
+        return MISSING if value is None else value
+
+    return found
+
+
+def _of_part(part: str, name: str) -> Callable[[Run], Any]:
+    values = attrgetter(part)
+    if "." not in name:
+        return lambda run: values(run).get(name, MISSING)
+    within = _inside(name)
+    return lambda run: within(values(run))
+
+
+def _inside(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    """Return a function that finds a name with dots in a dictionary, as `_within` does."""
+    first, _, rest = name.partition(".")
+
+    def found(values: Mapping[str, Any]) -> Any:
+        if name in values:
+            return values[name]
+        inner = values.get(first)
+        if type(inner) is dict and rest in inner:  # most names have one dot
+            return inner[rest]
+        value = _within(values, name)
+        return value[0] if value else MISSING
+
+    return found
+
+
+def _of_either(first: Callable[[Run], Any], second: Callable[[Run], Any]) -> Callable[[Run], Any]:
+    """Return a function that finds the first value that is not None, or else the first one."""
+
+    def found(run: Run) -> Any:
+        value = first(run)
+        if value is not MISSING and value is not None:
+            return value
+        other = second(run)
+        return other if value is MISSING or not (other is MISSING or other is None) else value
+
+    return found
 
 
 def _within(values: Mapping[str, Any], name: str) -> tuple[Any] | None:
@@ -181,16 +264,22 @@ def _within(values: Mapping[str, Any], name: str) -> tuple[Any] | None:
 
 
 def _value(run: Run, path: Path) -> Any:
-    for count in range(len(path), 1, -1):  # a name with dots, such as loss.min
-        name = ".".join(map(str, path[:count]))
-        if name in run.params or name in run.metrics:
-            value, rest = _root(run, name), path[count:]
-            break
-    else:
-        value, rest = _root(run, str(path[0])), path[1:]
+    value, rest = _beginning(run, path)
     for step in rest:
         value = value[step]
     return value
+
+
+def _beginning(run: Run, path: Path) -> tuple[Any, Path]:
+    """Return the value with the longest name at the beginning of a path, and the rest of the path."""
+    part = getattr(run, str(path[0])) if path[0] in _PARTS else None
+    for count in range(len(path), 1, -1):  # a name with dots, such as loss.min or metrics.loss.min
+        name = ".".join(map(str, path[:count]))
+        if name in run.params or name in run.metrics:
+            return _root(run, name), path[count:]
+        if part is not None and (own := ".".join(map(str, path[1:count]))) in part:
+            return part[own], path[count:]
+    return _root(run, str(path[0])), path[1:]
 
 
 def _root(run: Run, name: str) -> Any:
@@ -219,7 +308,12 @@ def close_to(name: str, runs: Iterable[Run]) -> str:
 
 
 def _names(runs: Iterable[Run]) -> set[str]:
-    return {name for run in runs for values in (run.params, run.metrics) for name in (*values, *flattened(values))}
+    names: set[str] = set()
+    for run in runs:
+        for values in (run.params, run.metrics):
+            names.update(values)
+            names.update(flattened(values))
+    return names
 
 
 def _of_unseen(path: Path, known: Iterable[str]) -> str:

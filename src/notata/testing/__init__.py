@@ -160,6 +160,10 @@ class FaultyBackend(Wrapper):
     def start_put(self, key: str, data: bytes) -> Future[str]:
         return started_in_thread(self.put, key, data, None)
 
+    def copy_on_server(self, key: str, source: Backend, entry: Entry, match: str | None) -> str | None:
+        with self._step("copy", key):
+            return self.inner.copy_on_server(key, source, entry, match)
+
     def begin_upload(self, key: str, match: str | None) -> Upload:
         with self._step("begin", key):
             return _FaultyUpload(self, key, self.inner.begin_upload(key, match))
@@ -200,6 +204,14 @@ class FaultyBackend(Wrapper):
                 elif inside not in reported:
                     reported.add(inside)
                     yield Gap(inside[len(root) :], closed[inside]())
+
+    def folder_names(self, folder: str, beginning: str = "") -> Iterator[str | Gap]:
+        inside = f"{self.full(folder)}/"
+        with self._step("list", folder):
+            for key, error in self._plan.closed.items():
+                if inside.startswith(f"{key}/"):
+                    raise error()
+            yield from self.inner.folder_names(folder, beginning)
 
     def delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         with self._step("delete"):
