@@ -29,7 +29,8 @@ _NAMES: Final = (
     "status", "lease", "heartbeat", "beat", "pid", "process", "host", "owner", "start_time", "end_time", "runtime_sec",
     "row", "params", "metrics", "resumes", "mirror", "workers", "environment", "failure_reason", "frames", "line",
     "file", "type", "message", "files", "size", "sha256", "etag", "created", "run_id", "dt", "error", "metrics_file",
-    "metrics_version", "metrics_error", "copied", "time", "failure_type", "git", "packages", "argv",
+    "metrics_version", "metrics_error", "copied", "time", "failure_type", "git", "packages", "argv", "md5", "version",
+    "series_summary", "params.yaml", "artifacts/metrics.json", "series/scalars.jsonl",
 )  # fmt: skip
 
 

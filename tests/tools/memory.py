@@ -35,13 +35,19 @@ def _log(mib: int, url: str, options: dict[str, Any]) -> None:
     log.bytes("warm", b"x" * 2**24)  # the first multipart upload imports modules and connects
     log.pickle("warm", np.zeros(2**21))
     value = np.ones(mib * 2**17)
-    before = _peak()
+    before = peak()
     log.pickle("model", value)
-    grown = _peak() - before
+    grown = peak() - before
     print(json.dumps([grown, log["artifacts/model.pkl"].stat().st_size]))
 
 
-def _peak() -> float:
+def resident() -> float:
+    """Return the memory of this program in MiB."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
+
+
+def peak() -> float:
     """Return the peak memory of this program in MiB; on Linux `getrusage` returns the parent's if that was larger."""
     if sys.platform != "linux":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

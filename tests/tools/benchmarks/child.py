@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -18,13 +17,7 @@ from typing import Any
 from tests.servers import CLOUD_ENVIRONMENT
 from tests.tools.benchmarks.peers import PEERS, Peer, UnavailableError
 from tests.tools.benchmarks.sites import Site
-
-KIB_PER_UNIT = 1 if sys.platform.startswith("linux") else 1 / 1024  # unit of ru_maxrss: KiB, elsewhere bytes
-
-
-def peak() -> float:
-    """Return the peak memory of this process in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB_PER_UNIT / 1024
+from tests.tools.memory import peak
 
 
 @contextlib.contextmanager

@@ -12,7 +12,9 @@ from typing import Any, Self
 from tests.tools.benchmarks.peers import PEERS
 from tests.tools.benchmarks.sites import Site, Sites
 from tests.tools.benchmarks.sizes import Sizes
-from tests.tools.benchmarks.worker import Answer, Worker
+from tests.tools.benchmarks.worker import LONGEST, Answer, Worker
+
+MISSING = "not installed"
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,22 @@ class Bench:
         """Return the given contestants that take part."""
         return [name for name in peers if PEERS[name].environment in self.pythons]
 
-    def contest(self, peers: Iterable[str], site: Site) -> Contest:
-        """Start a contest of the given contestants that take part, on one site."""
-        names = self.known(peers)
-        return Contest({name: Worker(self.pythons[PEERS[name].environment], name, site) for name in names})
+    def missing(self, peers: Iterable[str]) -> dict[str, str]:
+        """Return the given contestants that take no part, with the reason."""
+        return {name: MISSING for name in peers if PEERS[name].environment not in self.pythons}
+
+    def program(self, environment: str, name: str) -> Path | None:
+        """Return a program of an environment, None if it is not installed."""
+        found = self.pythons[environment].parent / name if environment in self.pythons else None
+        return found if found and found.exists() else None
+
+    def contest(self, peers: Iterable[str], site: Site, longest: float = LONGEST) -> Contest:
+        """Start a contest of the given contestants that take part, on one site. No answer takes more than `longest`."""
+        wanted = list(peers)
+        workers = {
+            name: Worker(self.pythons[PEERS[name].environment], name, site, longest) for name in self.known(wanted)
+        }
+        return Contest(workers, self.missing(wanted))
 
     def say(self, text: str) -> None:
         """Print progress."""
@@ -44,12 +58,16 @@ class Bench:
 
 
 class Contest:
-    """Workers by name. A worker that refuses is left out afterwards."""
+    """Workers by name. A worker that refuses is left out afterwards.
 
-    def __init__(self, workers: dict[str, Worker]) -> None:
+    Attributes:
+        refused: Who takes no part, and the reason.
+    """
+
+    def __init__(self, workers: dict[str, Worker], missing: Mapping[str, str] | None = None) -> None:
         self._workers = workers
         self._turn = 0
-        self.refused: dict[str, str] = {}
+        self.refused: dict[str, str] = dict(missing or {})
 
     def __enter__(self) -> Self:
         return self

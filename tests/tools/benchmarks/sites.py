@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -12,9 +13,10 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from tests import servers
-from tests.tools.benchmarks.proxy import distant
+from tests.tools.benchmarks.proxy import Proxy, distant, proxied
 
 QUICK, REAL, GCS, LOCAL, MEMORY = "rclone", "seaweedfs", "fake-gcs-server", "local", "memory"
+BUCKET = "test-bucket"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,23 @@ class Site:
     @property
     def protocol(self) -> str:
         return self.url.partition("://")[0] if "://" in self.url else "file"
+
+
+@contextlib.contextmanager
+def serving(folder: Path, milliseconds: float) -> Iterator[tuple[Site, Proxy]]:
+    """Serve the folder `BUCKET` below `folder` by a fast server of its own, at this distance; the proxy counts.
+
+    The server caches listings, so all files are there before it starts.
+    """
+    with servers.rclone(folder) as server, proxied(_port_of(server), milliseconds) as proxy:
+        endpoint = f"http://127.0.0.1:{proxy.port}"
+        yield Site(server.url, server.options | {"endpoint_url": endpoint}, str(folder)), proxy
+
+
+def _port_of(server: servers.Server) -> int:
+    port = urlsplit(server.endpoint).port
+    assert port
+    return port
 
 
 class Sites(contextlib.AbstractContextManager["Sites"]):
@@ -63,13 +82,18 @@ class Sites(contextlib.AbstractContextManager["Sites"]):
         endpoint = f"http://127.0.0.1:{self._port(kind, server, milliseconds)}"
         return Site(f"{server.url}/{name}", server.options | {"endpoint_url": endpoint}, str(scratch))
 
+    def folder(self) -> Path:
+        """Return an empty folder on the local disk."""
+        return self._made(f"folder-{uuid.uuid4().hex}")
+
     def clear(self) -> None:
-        """Free disk space: delete the data in the fast server's bucket, which has been measured."""
-        bucket = self._folder / QUICK / "test-bucket"
+        """Free disk space: delete what has been measured on the local disk and in the fast server's bucket."""
+        bucket = self._folder / QUICK / BUCKET
         for folder in bucket.iterdir() if bucket.exists() else ():
             shutil.rmtree(folder)
-        for folder in self._folder.glob("scratch-*"):
-            shutil.rmtree(folder)
+        for pattern in ("scratch-*", "local-*", "folder-*"):
+            for folder in self._folder.glob(pattern):
+                shutil.rmtree(folder)
 
     def _server(self, kind: str) -> servers.Server:
         if kind not in self._servers:
@@ -83,9 +107,7 @@ class Sites(contextlib.AbstractContextManager["Sites"]):
 
     def _port(self, kind: str, server: servers.Server, milliseconds: float) -> int:
         if (kind, milliseconds) not in self._ports:
-            port = urlsplit(server.endpoint).port
-            assert port
-            self._ports[kind, milliseconds] = self._open.enter_context(distant(port, milliseconds))
+            self._ports[kind, milliseconds] = self._open.enter_context(distant(_port_of(server), milliseconds))
         return self._ports[kind, milliseconds]
 
     def _made(self, name: str) -> Path:

@@ -7,14 +7,25 @@ from collections.abc import Callable
 from tests.tools.benchmarks.contest import Bench
 from tests.tools.benchmarks.measures import (
     batch,
+    commands,
+    disk_tables,
     imports,
+    install,
     large,
+    large_index,
+    largest_index,
     local,
     log_lines,
+    long_series,
+    page,
     series,
     series_reading,
     single,
+    starts,
+    sweeps,
+    syncing,
     tables,
+    whole_runs,
 )
 from tests.tools.benchmarks.results import Result
 
@@ -28,4 +39,17 @@ MEASURES: dict[str, Callable[[Bench], list[Result]]] = {
     "g": imports.measure,
     "h": series.measure,
     "i": series_reading.measure,
+    "j": commands.measure,
+    "k": whole_runs.measure,
+    "l": disk_tables.measure,
+    "m": large_index.measure,
+    "n": sweeps.measure,
+    "o": starts.measure,
+    "p": install.measure,
+    "q": page.measure,
+    "r": long_series.measure,
+    "s": syncing.measure,
+    "t": largest_index.measure,
 }
+ON_DEMAND = ("p", "q", "r", "t")
+"""Measurements that are slow, or that need a browser or a network."""

@@ -7,8 +7,13 @@ from typing import IO, Any, ClassVar
 
 from tests.tools.benchmarks.environments import NOTATA
 from tests.tools.benchmarks.sites import Site
+from tests.tools.memory import peak
 
 ARTIFACT = 2000  # bytes
+LINES = 10
+PARAMS = {"dt": 0.001, "depth": 4, "omega": 7.25, "scheme": "leapfrog"}
+METRICS = {"loss": 0.125, "accuracy": 0.75, "drift": 1e-9}
+"""What a whole run has: lines of a log, parameters besides its number, and metrics."""
 
 
 class UnavailableError(Exception):
@@ -18,6 +23,11 @@ class UnavailableError(Exception):
 def row(number: int) -> dict[str, float]:
     """Return the five values of a row."""
     return {"a": 0.1, "b": 1 / (number + 1), "c": number, "d": 0.37 * number, "e": 2.5e-7 * number}
+
+
+def log_line(step: int) -> str:
+    """Return a line of a log."""
+    return f"step {step:7d} residual {1.0 / (step + 1):.6e}"
 
 
 def payload(number: int) -> dict[str, Any]:
@@ -49,6 +59,7 @@ class Peer:
         environment: The environment with its packages.
         array: The array to upload.
         found: The downloaded array.
+        data: A value to store.
     """
 
     environment: ClassVar[str] = NOTATA
@@ -57,8 +68,13 @@ class Peer:
         self.site = site
         self.array: Any = None
         self.found: Any = None
+        self.data = b""
         self._made = 0
         self._rows = 0
+
+    def peak(self) -> float:
+        """Return the peak memory of this process in MiB."""
+        return peak()
 
     def begin(self) -> None:
         """Start a run."""
@@ -88,11 +104,29 @@ class Peer:
         self.artifacts(few)
         return few
 
+    def whole_runs(self, count: int) -> None:
+        """Record runs from their begin to their end, one after another."""
+        for _ in range(count):
+            self._made += 1
+            self.run_once(self._made)
+
+    def run_once(self, number: int) -> None:
+        """Record a run: `LINES` lines, `PARAMS` and this number as ``seed``, and `METRICS`."""
+        raise UnavailableError("it records no runs")
+
     def hold(self, size: int) -> None:
         """Create an array of this size in bytes."""
         import numpy as np
 
         self.array = np.arange(size // 8, dtype=np.float64)
+
+    def hold_value(self, mib: int) -> None:
+        """Create a value of this size in MiB."""
+        self.data = bytes(2**20) * mib
+
+    def value(self) -> None:
+        """Store the value."""
+        raise UnavailableError("it stores no values")
 
     def up(self, form: str) -> str:
         """Upload the array and return its location."""

@@ -11,8 +11,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tests.tools.benchmarks.environments import DVCLIVE, MLFLOW, OLD, TENSORBOARD, TRACKIO
-from tests.tools.benchmarks.peers.base import Peer, UnavailableError, dump, load, payload, row
+from tests.tools.benchmarks.environments import MLFLOW, OLD
+from tests.tools.benchmarks.peers.base import (
+    LINES,
+    METRICS,
+    PARAMS,
+    Peer,
+    UnavailableError,
+    dump,
+    load,
+    log_line,
+    payload,
+    row,
+)
 from tests.tools.benchmarks.sites import Site
 
 
@@ -142,6 +153,12 @@ class MLflow(Peer):
             self.mlflow.log_artifacts(folder)
         return few
 
+    def run_once(self, number: int) -> None:
+        with self.mlflow.start_run(experiment_id=self.experiment):
+            self.mlflow.log_params(PARAMS | {"seed": number})
+            self.mlflow.log_text("".join(f"{log_line(step)}\n" for step in range(LINES)), "log.txt")
+            self.mlflow.log_metrics(METRICS)
+
     def up(self, form: str) -> str:
         with tempfile.TemporaryDirectory(dir=self.site.scratch) as folder:
             path = Path(folder, f"large.{form}")
@@ -155,63 +172,6 @@ class MLflow(Peer):
             path = self.mlflow.artifacts.download_artifacts(artifact_uri=where, dst_path=folder)
             with open(path, "rb") as file:
                 self.found = load(form, file)
-
-
-class TensorBoard(Peer):
-    """The writer of tensorboardX: a queue, a thread, and a file that is flushed every two minutes."""
-
-    environment = TENSORBOARD
-
-    def begin(self) -> None:
-        self.writer: Any = import_module("tensorboardX").SummaryWriter(f"{self.site.url}/tensorboard")
-
-    def add(self, number: int) -> None:
-        for name, value in row(number).items():
-            self.writer.add_scalar(name, value, number)
-
-    def settle(self) -> None:
-        self.writer.flush()
-
-    def end(self) -> None:
-        self.writer.close()
-
-
-class DVCLive(Peer):
-    """DVCLive without Git and DVC: each step appends to a file for each value, and rewrites a summary."""
-
-    environment = DVCLIVE
-
-    def begin(self) -> None:
-        os.chdir(self.site.url)  # it would initialize DVC in the repository of the current folder
-        os.environ |= {"DVC_NO_ANALYTICS": "true", "DO_NOT_TRACK": "true"}
-        live = import_module("dvclive").Live
-        self.live: Any = live(f"{self.site.url}/dvclive", save_dvc_exp=False, dvcyaml=False, report=None)
-
-    def add(self, number: int) -> None:
-        for name, value in row(number).items():
-            self.live.log_metric(name, value)
-        self.live.next_step()
-
-    def end(self) -> None:
-        self.live.end()
-
-
-class Trackio(Peer):
-    """trackio without a server: a queue in memory, from which a thread writes to a SQLite file."""
-
-    environment = TRACKIO
-
-    def begin(self) -> None:
-        os.environ |= {"TRACKIO_DIR": f"{self.site.url}/trackio", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
-        self.trackio: Any = import_module("trackio")
-        options = {"auto_log_gpu": False, "auto_log_cpu": False, "embed": False}
-        self.trackio.init(project="benchmark", name=uuid.uuid4().hex, **options)
-
-    def add(self, number: int) -> None:
-        self.trackio.log(row(number), step=number)
-
-    def end(self) -> None:
-        self.trackio.finish()
 
 
 def _now() -> str:

@@ -7,7 +7,7 @@ import uuid
 import warnings
 from typing import Any, ClassVar
 
-from tests.tools.benchmarks.peers.base import Peer, UnavailableError, payload, row
+from tests.tools.benchmarks.peers.base import LINES, METRICS, PARAMS, Peer, UnavailableError, payload, row
 from tests.tools.benchmarks.sites import Site
 
 
@@ -20,15 +20,20 @@ class Notata(Peer):
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self.options = site.options | self.engine
+        self.base: Any = site.url
         self.log: Any = None
 
     def begin(self) -> None:
-        from notata import Logbook, UnprotectedWarning
+        from notata import UnprotectedWarning
 
         warnings.simplefilter("ignore", UnprotectedWarning)  # accept the fast server, which is measured and not chosen
-        self.log = Logbook(
-            uuid.uuid4().hex, self.site.url, {"omega": 2.0}, storage_options=self.options, **self.arguments
-        )
+        self.log = self._logbook({"omega": 2.0})
+
+    def _logbook(self, params: dict[str, Any]) -> Any:
+        from notata import Logbook
+
+        options = self.options or None
+        return Logbook(uuid.uuid4().hex, self.base, params, storage_options=options, **self.arguments)
 
     def end(self) -> None:
         if self.log is not None:
@@ -42,6 +47,12 @@ class Notata(Peer):
 
     def settle(self) -> None:
         self.log.flush()
+
+    def run_once(self, number: int) -> None:
+        with self._logbook(PARAMS | {"seed": number}) as log:
+            for step in range(LINES):
+                log.info("step %7d residual %.6e", step, 1.0 / (step + 1))
+            log.json("metrics", METRICS)
 
     def series(self) -> str:
         """Return the path of the series that `rows` wrote."""
@@ -61,6 +72,20 @@ class Notata(Peer):
 
         found = LogReader(path.rpartition("/series/")[0]).series("scalars")
         return float(found["c"].sum())
+
+    def log_lines(self, count: int) -> None:
+        """Log this number of lines, one after another."""
+        for step in range(count):
+            self.log.info("step %7d residual %.6e", step, 1.0 / (step + 1))
+
+    def value(self) -> None:
+        self.log.bytes("value", self.data)
+
+    def verify(self) -> None:
+        """Compare all files of the run with its manifest."""
+        from notata import LogReader
+
+        LogReader(str(self.log.path)).verify()
 
     def up(self, form: str) -> str:
         if form == "npy":
@@ -141,6 +166,28 @@ class InBackground(Notata):
         self.artifacts(count)
         self.log.flush()
         return count
+
+
+class WithoutEnvironment(Notata):
+    """Without the environment in metadata.json."""
+
+    arguments: ClassVar[dict[str, Any]] = {"environment": False}
+
+
+class WithoutManifest(Notata):
+    """Without a manifest."""
+
+    arguments: ClassVar[dict[str, Any]] = {"manifest": False}
+
+
+class Durable(Notata):
+    """Each call waits for the disk."""
+
+    def __init__(self, site: Site) -> None:
+        from notata import Storage
+
+        super().__init__(site)
+        self.base = Storage(site.url, durable=True)
 
 
 class ManyAtOnce(Notata):
