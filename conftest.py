@@ -51,7 +51,7 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Say which tests a run without arguments leaves out."""
     without = config.args_source is config.ArgsSource.TESTPATHS
-    return "not collected: tests/frameworks, see docs/how-to/developing.md" if without else None
+    return "not collected: tests/frameworks and tests/cluster, see docs/how-to/developing.md" if without else None
 
 
 def pytest_collection_finish() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +74,15 @@ class Place:
             paths = fs.find(self.url)
         found = sorted(path[start:] for path in paths if path[start:])
         return [name for name in found if logs or not name.endswith("/log.txt")]
+
+    def files(self, *, logs: bool = True) -> dict[str, builtins.bytes]:
+        """Read all files with plain fsspec, by key; ``log.txt`` only with `logs`."""
+        return {key: self.bytes(key) for key in self.names(logs=logs)}
+
+    def fill(self, files: Mapping[str, builtins.bytes]) -> None:
+        """Write files with plain fsspec."""
+        for key, data in files.items():
+            self.put(key, data)
 
     def log(self, run_id: str = "run") -> list[str]:
         """Return the messages of a run's log with their levels, read with plain fsspec."""

@@ -28,9 +28,9 @@ ROOT: Final = Path(__file__).parents[1]
 NEEDED: Final = [
     "numpy", "yaml", "notata.store.backends.s3", "notata.store.backends.gcs",
     "notata.store.backends.local_paths", "s3fs", "gcsfs.core",
-    "upath.extensions",
+    "upath.extensions", "tests.warm",
 ]  # fmt: skip
-"""Modules that runs import on first use, on any storage."""
+"""Modules that runs import on first use, on any storage, and what S3 clients read."""
 _OTHERS: Final = ["click", "rich.console", "pytest"]
 _ENVIRONMENT: Final = dict(os.environ)  # before any test changes it: libraries read it when they are imported
 
@@ -80,9 +80,9 @@ class Forked:
 class Script(Forked):
     """A process of the nursery with the interface of a `subprocess.Popen` with pipes and text."""
 
-    def __init__(self, module: str, arguments: list[str]) -> None:
+    def __init__(self, module: str, arguments: list[str], **options: Any) -> None:
         (theirs_in, stdin), (stdout, theirs_out), (stderr, theirs_err) = os.pipe(), os.pipe(), os.pipe()
-        super().__init__(module, arguments, [theirs_in, theirs_out, theirs_err])
+        super().__init__(module, arguments, [theirs_in, theirs_out, theirs_err], **options)
         for end in (theirs_in, theirs_out, theirs_err):
             os.close(end)
         self.stdin, self.stdout, self.stderr = open(stdin, "w"), open(stdout), open(stderr)

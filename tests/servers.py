@@ -22,8 +22,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import starmap
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import unquote
+from xml.sax.saxutils import escape
 
 START_SECONDS = 60.0
 SEAWEED_TRIES = 5
@@ -69,8 +72,8 @@ def free_port(also: int | None = None) -> int:
 def moto() -> Iterator[Server]:
     """Run moto's S3 in a thread of this process.
 
-    moto checks the condition of a put and then writes, and its threads can interleave. S3 does both in one step, and so
-    does moto here. (SeaweedFS needs no such help: it runs the same tests unchanged.)
+    moto checks the condition of a put and then writes, and its threads can interleave; and it ignores the conditions of
+    a copy. S3 checks both in one step, and so does moto here. (SeaweedFS runs the same tests unchanged.)
     """
     os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
     from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
@@ -79,6 +82,8 @@ def moto() -> Iterator[Server]:
 
     if not hasattr(S3Response.put_object, "__wrapped__"):
         setattr(S3Response, "put_object", _one_at_a_time(S3Response.put_object))  # noqa: B010
+        setattr(S3Response, "copy_object", _one_at_a_time(_conditional(S3Response.copy_object)))  # noqa: B010
+        setattr(S3Response, "serialized", _quick_listings(S3Response.serialized))  # noqa: B010
     app = create_backend_app("s3")  # moto's own server determines the service again for each request
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_keeping(MotoRequestHandler))
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -212,6 +217,55 @@ def _one_at_a_time(call: Callable[..., Any]) -> Callable[..., Any]:
             return call(*arguments, **options)
 
     return locked
+
+
+def _conditional(copy_object: Callable[..., Any]) -> Callable[..., Any]:
+    """Return moto's copy of an object with the conditions for its target, and for the version of its source."""
+    from moto.s3.exceptions import PreconditionFailed
+
+    def tag(found: Any) -> str | None:
+        return None if found is None else str(found.etag).strip('"')
+
+    @functools.wraps(copy_object)
+    def conditional(response: Any) -> Any:
+        wanted = {name.lower(): str(value).strip('"') for name, value in response.headers.items()}
+        bucket, _, key = unquote(str(response.headers["x-amz-copy-source"])).lstrip("/").partition("/")
+        source = tag(response.backend.get_object(bucket, key))
+        there = tag(response.backend.get_object(response.bucket_name, response.parse_key_name()))
+        if "if-none-match" in wanted and there is not None:
+            raise PreconditionFailed("If-None-Match")
+        if "if-match" in wanted and there != wanted["if-match"]:
+            raise PreconditionFailed("If-Match")
+        if "x-amz-copy-source-if-match" in wanted and source not in (None, wanted["x-amz-copy-source-if-match"]):
+            raise PreconditionFailed("x-amz-copy-source-If-Match")
+        return copy_object(response)
+
+    return conditional
+
+
+def _quick_listings(serialized: Callable[..., Any]) -> Callable[..., Any]:
+    """Return moto's serializer with a shorter way for the objects of a listing, which take it 0.2 ms each."""
+
+    @functools.wraps(serialized)
+    def quick(response: Any, action: Any) -> Any:
+        result = action.result
+        if not isinstance(result, dict) or not result.get("Contents"):
+            return serialized(response, action)
+        entries = _xml("Contents", result.pop("Contents"))
+        status, headers, body = serialized(response, action)
+        text = body if isinstance(body, str) else body.decode()
+        assert "</IsTruncated>" in text
+        return status, headers, text.replace("</IsTruncated>", "</IsTruncated>" + entries, 1)
+
+    return quick
+
+
+def _xml(tag: str, value: Any) -> str:
+    """Return an element for a value, or one for each value of a list."""
+    if isinstance(value, list):
+        return "".join(_xml(tag, item) for item in value)
+    inside = "".join(starmap(_xml, value.items())) if isinstance(value, dict) else escape(str(value))
+    return f"<{tag}>{inside}</{tag}>"
 
 
 def s3_server(endpoint: str, key: str, secret: str) -> Server:

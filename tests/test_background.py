@@ -461,6 +461,7 @@ STORE_ROADS: dict[str, Callable[[Store], Any]] = {
     "text": lambda store: text(store.open(KEY)).encode(),
     "list": lambda store: b"new" if [entry.key for entry in store.list()] == [KEY] else b"",
     "folder": lambda store: b"new" if [entry.key for entry in store.list("artifacts")] == [KEY] else b"",
+    "folder_names": lambda store: b"new" if store.folder_names("artifacts") == ["deep"] else b"",
     "occupied": lambda store: b"new" if store.occupied() else b"",
     "read_many": lambda store: store.read_many([KEY])[KEY],
     "fetch_many": lambda store: store.fetch_many([KEY])[KEY].data,

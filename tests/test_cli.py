@@ -14,10 +14,10 @@ import pytest
 from notata import Logbook, __version__
 from notata.store import open_store
 from tests.backends import Place
-from tests.command import notata, process
+from tests.command import fresh_process, notata, process
 from tests.servers import Server
 
-OWN = re.compile(r"m(etadata|anifest)\.json")
+OWN = re.compile(r"(metadata|manifest)\.json|scalars\.jsonl")
 VOLATILE = {"start_time", "end_time", "runtime_sec", "lease", "environment"}
 
 
@@ -29,14 +29,31 @@ def stored(folder: Path) -> dict[str, bytes]:
     return files
 
 
+def demo_run(folder: Path, *run_ids: str) -> None:
+    """Record the run of the demo that has every kind of file, without the sweep and the report."""
+    from notata.cli.demo_script import record
+
+    for run_id in run_ids:
+        record(folder, run_id)
+
+
 def comparable(files: dict[str, bytes]) -> dict[str, object]:
-    """Return the files without times, environment, and the owner token."""
+    """Return the files without times, environment, versions, and the owner token."""
     known: dict[str, object] = dict(files)
     metadata = json.loads(files["metadata.json"])
     assert metadata.keys() >= VOLATILE
     known["metadata.json"] = {key: value for key, value in metadata.items() if key not in VOLATILE}
+    row = metadata["row"]
+    del row["metrics_version"], row["files"]["series/scalars.jsonl"]
+    for receipt in row["files"].values():
+        del receipt["version"]
     told = json.loads(files["manifest.json"])
-    known["manifest.json"] = [(key, key != "log.txt" and receipt["size"]) for key, receipt in told["files"].items()]
+    known["manifest.json"] = [
+        (key, key not in ("log.txt", "series/scalars.jsonl") and receipt["size"])
+        for key, receipt in told["files"].items()
+    ]
+    rows = [json.loads(line) for line in files["series/scalars.jsonl"].decode().splitlines()]
+    known["series/scalars.jsonl"] = [{**row, "time": 0} for row in rows]
     known["log.txt"] = [line.partition("] ")[2] for line in files["log.txt"].decode().splitlines()]
     return known
 
@@ -53,13 +70,13 @@ def test_the_demo_on_a_production_store(tmp_path: Path, seaweed_server: Server) 
 def _compare_demos(tmp_path: Path, servers: list[Server]) -> None:
     from notata.cli.demo_script import record
 
-    done = process("demo", "--run-id", "demo", folder=tmp_path)
+    done = fresh_process("demo", "--run-id", "demo", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     expected = comparable(stored(tmp_path / "outputs" / "log_demo"))
-    assert len(expected) == 14
+    assert len(expected) == 15
     log = record("memory://demo", "demo")
     memory = Place("memory", log.url)
-    assert comparable({name: memory.bytes(name) for name in memory.names(logs=True)}) == expected
+    assert comparable(memory.files()) == expected
     memory.raw().rm(memory.url, recursive=True)
     for server in servers:
         options = [f"--storage-option={key}={value}" for key, value in server.options.items()]
@@ -69,7 +86,41 @@ def _compare_demos(tmp_path: Path, servers: list[Server]) -> None:
         assert comparable({entry.key: store.read(entry.key) for entry in store.list()}) == expected
         tree = [line for line in remote.stdout.splitlines() if "bytes" in line and not OWN.search(line)]
         assert tree == [line for line in done.stdout.splitlines() if "bytes" in line and not OWN.search(line)]
-        store.clear()
+        assert remote.stdout.splitlines()[-1] == f"Report: {server.url}/demo/report.html"
+        report = open_store(f"{server.url}/demo", server.options).read("report.html")
+        assert b"lorenz_dt_0.01_rho_28_seed_1" in report
+        open_store(f"{server.url}/demo", server.options).clear()
+
+
+def test_the_demo_records_a_sweep_and_names_its_report(tmp_path: Path) -> None:
+    done = notata("demo", "--run-id", "a", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "Report: outputs/report.html"
+    assert "(6 complete, 1 failed)" in done.stdout
+    assert "dt = 0.18 is too large for the Runge-Kutta method, choose 0.01" in done.stdout
+    page = (tmp_path / "outputs/report.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert all(name in page for name in ("lorenz_dt_0.18_rho_28_seed_1", "FloatingPointError", "log_a"))
+    kept = stored(tmp_path / "outputs/lorenz/runs")
+    again = notata("demo", "outputs/", "--run-id", "b", folder=tmp_path)
+    assert again.stdout.splitlines()[-1] == "Report: outputs/report.html"
+    assert stored(tmp_path / "outputs/lorenz/runs") == kept
+    assert "log_b" in (tmp_path / "outputs/report.html").read_text()
+
+
+def test_close_states_part_where_the_system_is_chaotic(tmp_path: Path) -> None:
+    from notata.cli.demo_script import sweep
+
+    distances = {
+        run.params["rho"]: run.series()["log10_distance"]
+        for run in sweep(tmp_path).reader
+        if run.state.status == "complete"
+    }
+    assert distances[14.0][-1] < distances[14.0][0]
+    assert distances[28.0][-1] > distances[28.0][0] + 6
+    assert {len(distance) for distance in distances.values()} == {250}
+    failed = [run for run in sweep(tmp_path).reader if run.state.status == "failed"]
+    assert [(run.params["dt"], run.series().rows) for run in failed] == [(0.18, 5)]
 
 
 def test_the_demo_computes_what_lorenz_computed(tmp_path: Path) -> None:
@@ -97,7 +148,7 @@ def test_an_error_is_one_line_and_no_traceback(tmp_path: Path) -> None:
 
 
 def test_sync_prints_what_it_would_do_and_does_it(tmp_path: Path) -> None:
-    notata("demo", "--run-id", "a", folder=tmp_path)
+    demo_run(tmp_path / "outputs", "a")
     expected = stored(tmp_path / "outputs")
     would = notata("sync", "outputs/log_a", "copies", "--dry-run", folder=tmp_path)
     assert would.returncode == 0, would.stderr
@@ -106,18 +157,18 @@ def test_sync_prints_what_it_would_do_and_does_it(tmp_path: Path) -> None:
     assert {(verb, int(size), f"log_a/{key}") for verb, size, key in lines} == {
         ("copy", len(data), key) for key, data in expected.items()
     }
-    assert "14 files would be copied" in would.stdout.splitlines()[-1]
+    assert "15 files would be copied" in would.stdout.splitlines()[-1]
     done = process("sync", "outputs/log_a", "copies", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
-    assert "14 files copied" in done.stdout
+    assert "15 files copied" in done.stdout
     assert stored(tmp_path / "copies") == expected
     again = notata("sync", "outputs", "copies", folder=tmp_path)
-    assert "0 files copied, 0 appended to, 0 bytes sent; 14 equal" in again.stdout
+    assert "0 files copied, 0 appended to, 0 bytes sent; 15 equal" in again.stdout
 
 
 def test_sync_deletes_when_asked(tmp_path: Path) -> None:
-    notata("demo", "--run-id", "a", folder=tmp_path)
+    demo_run(tmp_path / "outputs", "a")
     (tmp_path / "copies").mkdir()
     (tmp_path / "copies/extra").write_text("extra")
     assert notata("sync", "outputs", "copies", folder=tmp_path).returncode == 0
@@ -126,14 +177,13 @@ def test_sync_deletes_when_asked(tmp_path: Path) -> None:
     assert would.stdout.splitlines()[0].split() == ["delete", "5", "extra"]
     assert (tmp_path / "copies/extra").exists()
     done = notata("sync", "outputs", "copies", "--delete", folder=tmp_path)
-    assert "; 14 equal, 1 deleted" in done.stdout
+    assert "; 15 equal, 1 deleted" in done.stdout
     assert stored(tmp_path / "copies") == stored(tmp_path / "outputs")
 
 
 def test_sync_as_json_and_what_fails(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        notata("demo", "--run-id", name, folder=tmp_path)
-    notata("demo", "copies", "--run-id", "a", folder=tmp_path)
+    demo_run(tmp_path / "outputs", "a", "b")
+    demo_run(tmp_path / "copies", "a")
     os.mkfifo(tmp_path / "outputs/log_b/pipe")
     failed = notata("sync", "outputs", "copies", "--json", folder=tmp_path)
     assert failed.returncode == 3
@@ -153,14 +203,14 @@ def test_sync_says_in_one_line_what_cannot_be_done(tmp_path: Path) -> None:
         nowhere = notata("sync", *arguments, folder=tmp_path)
         assert (nowhere.returncode, nowhere.stdout) == (1, "")
         assert nowhere.stderr.startswith("Error: there is no file at")
-    notata("demo", "--run-id", "a", folder=tmp_path)
+    demo_run(tmp_path / "outputs", "a")
     assert "no destination was given" in notata("sync", "outputs/log_a", folder=tmp_path).stderr
     assert "one contains the other" in notata("sync", "outputs/log_a", "outputs", folder=tmp_path).stderr
     assert notata("sync", folder=tmp_path).returncode == 2
 
 
 def test_sync_takes_options_for_each_side(tmp_path: Path, moto_server: Server, gcs_server: Server) -> None:
-    notata("demo", "--run-id", "a", folder=tmp_path)
+    demo_run(tmp_path / "outputs", "a")
     url = f"{moto_server.url}/cli"
     there = [f"--destination-option={key}={value}" for key, value in moto_server.options.items()]
     assert notata("sync", "outputs", url, *there, folder=tmp_path).returncode == 0
@@ -209,7 +259,7 @@ main(["sync", "outputs", "copies"])
 
 
 def test_an_interrupted_sync_ends_in_one_line_and_the_next_one_finishes(tmp_path: Path) -> None:
-    notata("demo", "--run-id", "a", folder=tmp_path)
+    demo_run(tmp_path / "outputs", "a")
     expected = stored(tmp_path / "outputs")
     ended = subprocess.run(
         [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False
@@ -224,7 +274,7 @@ def test_an_interrupted_sync_ends_in_one_line_and_the_next_one_finishes(tmp_path
 
 
 def test_help_and_version(tmp_path: Path) -> None:
-    assert process("--version", folder=tmp_path).stdout.strip() == f"notata, version {__version__}"
+    assert fresh_process("--version", folder=tmp_path).stdout.strip() == f"notata, version {__version__}"
     assert "demo" in notata("--help", folder=tmp_path).stdout
     for command in ("demo", "sync", "verify"):
         told = notata(command, "-h", folder=tmp_path).stdout

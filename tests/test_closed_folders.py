@@ -102,6 +102,26 @@ def test_other_commands_report_closed_folders_too(base: Path, command: list[str]
     assert done.stderr.count("cannot list") == 2
 
 
+def test_a_table_of_an_experiment_reports_the_closed_folders_that_it_must_open(base: Path) -> None:
+    (base / "sweep").mkdir()
+    (base / CLOSED).rename(base / "sweep" / CLOSED)
+    (base / "sweep/runs").mkdir()
+    for name in ("log_a", "log_b"):
+        (base / name).rename(base / "sweep/runs" / name)
+    inside = base / "sweep/runs/log_a/artifacts"
+    try:
+        done = shell("table", base / "sweep")
+        assert (done.returncode, done.stderr.count("cannot list")) == (3, 1)  # no file that it looks at is in the other
+        assert len(done.stdout.splitlines()) == 3
+        assert shell("table", "--columns", "run_id,size", base / "sweep").stderr.count("cannot list") == 2
+        inside.chmod(0)
+        assert shell("table", base / "sweep").stderr.count("cannot list") == 2
+    finally:
+        inside.chmod(0o700)
+        (inside / CLOSED).chmod(0o700)
+        (base / "sweep" / CLOSED).chmod(0o700)
+
+
 def test_verify_checks_what_it_can(base: Path) -> None:
     done = shell("verify", base)
     assert done.returncode == 3
@@ -310,6 +330,16 @@ def test_folders_deeper_than_the_systems_paths_are_named_and_skipped(tmp_path: P
         assert copied.returncode == 3
     finally:
         flatten(tmp_path / "log_a/artifacts", "d" * 200)
+
+
+def test_a_closed_folder_has_a_name_and_gives_none(tmp_path: Path) -> None:
+    store = FaultyBackend(open_store(tmp_path))
+    Store(store).write_many({"open/x/1": b"1", "closed/y/2": b"2"})
+    store.close_folder("closed")
+    assert Store(store).folder_names() == ["closed", "open"]
+    for folder in ("closed", "closed/y"):
+        with pytest.raises(AccessError):
+            Store(store).folder_names(folder)
 
 
 def test_sync_of_what_lies_beside_runs_names_a_closed_folder(tmp_path: Path) -> None:

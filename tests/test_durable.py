@@ -19,7 +19,8 @@ import pytest
 from notata import ConfigurationError, Experiment, Logbook, LogReader, Storage, StorageError
 from notata.store import open_store
 from notata.store.backends import local, local_folders, local_locks, local_staged
-from tests.test_local import Watched, alone  # noqa: F401
+from tests.test_local import alone  # noqa: F401
+from tests.watched import Watched
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere other calls sync, and the order is the same")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import platform
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from notata import Logbook, formats
 from notata.provenance import environment
 from notata.store import open_store
 from notata.testing import FaultyBackend
+from tests.nursery import Script
 
 SECRET = "hunter2-do-not-tell"
 TELL = """
@@ -49,6 +51,14 @@ def told(
     done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def git_state(folder: Path) -> Any:
+    """Return the state of git that a process in this folder records; a forked one, in a tenth of the time of `told`."""
+    script = Script("tests.given_code", [TELL + SHOW], folder=folder)
+    output, errors = script.communicate()
+    assert script.returncode == 0, errors
+    return json.loads(output)["git"]
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -384,6 +394,45 @@ def test_a_git_that_hangs_does_not_stall(repo: Path, tmp_path: Path) -> None:
     assert "git" not in told(script, cwd=repo, env=fake_git(tmp_path / "bin", "exec sleep 60"))
 
 
+COMMIT = """
+import subprocess
+before = capture()["git"]
+who = ["-c", "user.name=a", "-c", "user.email=a@b.example"]
+subprocess.run(["git", *who, "commit", "-q", "--allow-empty", "-m", "second"], check=True)
+assert before["commit"] != capture()["git"]["commit"]
+subprocess.run(["git", "checkout", "-q", "-b", "feature/two"], check=True)
+"""
+
+
+@pytest.mark.parametrize("place", ["checkout", "checkout without a log", "worktree"])
+def test_a_commit_and_a_checkout_between_two_runs_are_seen_at_once(place: str, repo: Path, tmp_path: Path) -> None:
+    folder = repo
+    if place == "worktree":
+        folder = tmp_path / "worktree"
+        git(repo, "worktree", "add", "-q", "-b", "other", str(folder))
+    if place == "checkout without a log":
+        git(repo, "config", "core.logAllRefUpdates", "false")
+        (repo / ".git" / "logs" / "HEAD").unlink()
+    found = told(COMMIT + SHOW, cwd=folder)["git"]
+    assert found == {"commit": git(folder, "rev-parse", "HEAD"), "branch": "feature/two", "dirty": False}
+
+
+def test_a_slow_git_is_asked_less_often(repo: Path, tmp_path: Path) -> None:
+    real = subprocess.run(["sh", "-c", "command -v git"], capture_output=True, text=True, check=True).stdout.strip()
+    count = f'echo "$*" >> {tmp_path}/asked; exec {real} "$@"'
+    script = "from notata.provenance import environment\nenvironment.GIT_FRESH = 0.0\ncapture(); capture()\n"
+    told(script + SHOW, cwd=repo, env=fake_git(tmp_path / "bin", count))
+    assert len((tmp_path / "asked").read_text().splitlines()) == 2  # once for three runs
+
+
+def test_the_answer_of_a_slow_git_holds_for_a_limited_time(repo: Path, tmp_path: Path) -> None:
+    real = subprocess.run(["sh", "-c", "command -v git"], capture_output=True, text=True, check=True).stdout.strip()
+    once = f'[ -e {tmp_path}/asked ] || {{ touch {tmp_path}/asked; exit 3; }}; exec {real} "$@"'
+    script = "from notata.provenance import environment\nenvironment.GIT_LONGEST = 0.0\nassert 'git' not in capture()\n"
+    found = told(script + SHOW, cwd=repo, env=fake_git(tmp_path / "bin", once))
+    assert found["git"]["commit"] == git(repo, "rev-parse", "HEAD")
+
+
 def test_git_is_asked_without_a_lock_and_without_a_monitor(repo: Path, tmp_path: Path) -> None:
     real = subprocess.run(["sh", "-c", "command -v git"], capture_output=True, text=True, check=True).stdout.strip()
     count = f'echo "$GIT_OPTIONAL_LOCKS $*" >> {tmp_path}/asked; exec {real} "$@"'
@@ -433,7 +482,7 @@ def test_no_filter_of_a_checkout_runs(kind: str, name: str, repo: Path, trap: Pa
     attributes(repo, f'"*" filter={name}' if " " in name else f"* filter={name}")
     configure(repo, (f"filter.{name}.{kind}", str(trap)), (f"filter.{name}.required", "true"))
     configure(repo, ("filter.other.smudge", str(trap)))
-    found = told(cwd=repo)["git"]
+    found = git_state(repo)
     assert found["commit"] == git(repo, "rev-parse", "HEAD")
     assert found["branch"] == "feature/one"
     assert not (trap.parent / "sprung").exists()
@@ -442,9 +491,9 @@ def test_no_filter_of_a_checkout_runs(kind: str, name: str, repo: Path, trap: Pa
 def test_a_filtered_file_that_changed_is_dirty_and_one_that_did_not_is_not(repo: Path, trap: Path) -> None:
     attributes(repo, "* filter=plain")
     configure(repo, ("filter.plain.clean", str(trap)))
-    assert told(cwd=repo)["git"]["dirty"] is False
+    assert git_state(repo)["dirty"] is False
     (repo / "src" / "code.py").write_text("a = 2\n")
-    assert told(cwd=repo)["git"]["dirty"] is True
+    assert git_state(repo)["dirty"] is True
     assert not (trap.parent / "sprung").exists()
 
 
@@ -483,7 +532,7 @@ def test_no_setting_of_a_checkout_runs_a_program(
     code = repo / "src" / "code.py"
     for content in ("a = 1\n", "a = 2\n"):
         code.write_text(content)
-        found = told(cwd=repo)["git"]
+        found = git_state(repo)
         assert found["branch"] == "feature/one"
         assert found.get("dirty") in (content == "a = 2\n", None)
         assert not (tmp_path / "sprung").exists()
@@ -502,11 +551,11 @@ def test_nothing_is_run_in_a_submodule(repo: Path, trap: Path, tmp_path: Path) -
     git(repo, "commit", "-q", "-m", "a submodule")
     configure(inner, ("filter.plain.clean", str(trap)), ("core.fsmonitor", str(trap)))
     os.utime(inner / "code.py", (1, 1))
-    assert told(cwd=repo)["git"]["dirty"] is False
+    assert git_state(repo)["dirty"] is False
     assert not (tmp_path / "sprung").exists()
     git(inner, "-c", "core.fsmonitor=false", "commit", "-q", "--allow-empty", "-m", "second")
     (tmp_path / "sprung").unlink(missing_ok=True)
-    assert told(cwd=repo)["git"]["dirty"] is True
+    assert git_state(repo)["dirty"] is True
     assert not (tmp_path / "sprung").exists()
 
 
@@ -545,3 +594,13 @@ def test_a_bare_repository_among_the_files_is_ignored(repo: Path, tmp_path: Path
     configure(bare, ("core.fsmonitor", str(trap)), ("core.worktree", str(repo)), ("core.bare", "false"))
     told(cwd=bare)
     assert not (tmp_path / "sprung").exists()
+
+
+def test_the_environment_is_encoded_once_and_reads_the_same() -> None:
+    first, second = environment.capture(), environment.capture()
+    assert first is second
+    document = {"run_id": "a", "environment": first, "lease": {"owner": "ä\n", "beats": [1, {}]}}
+    whole = formats.encode(formats.JSON, document)
+    assert whole == formats.encode(formats.JSON, json.loads(json.dumps(document)))
+    assert json.loads(whole) == document
+    assert type(pickle.loads(pickle.dumps(first))) is dict

@@ -312,7 +312,7 @@ def test_secrets_are_redacted_in_every_form_and_words_are_not() -> None:
 def stored_in(server: Server, log: Logbook) -> dict[str, bytes]:
     """Return the stored files of a run, read with plain fsspec."""
     place = Place("s3", log.url, server.options)
-    return {name: place.bytes(name) for name in place.names(logs=True)}
+    return place.files()
 
 
 def test_a_library_of_the_storage_logs_no_secret(moto_server: Server) -> None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import fsspec
 import pytest
 from sybil import Sybil
@@ -135,6 +136,9 @@ def test_the_command_lines_of_a_page_are_valid(page: Path) -> None:
             left = [*context._protected_args, *context.args]  # noqa: SLF001 - click tells it in no other way
             name, command, rest = main.resolve_command(context, left)
             assert command is not None
+            if isinstance(command, click.Group):
+                name, command, rest = command.resolve_command(context, rest)
+                assert command is not None
             command.make_context(name, rest, parent=context).close()
 
 

@@ -215,7 +215,7 @@ def test_every_operation_of_a_call_may_fail(name: str, after: bool, near: bool) 
         quiet = (grows and (near or name.startswith("mark_failed"))) or name in ("open a", "catch")
         # A failed run is failed, with or without a manifest.
         quiet = quiet or (
-            name.startswith("mark_failed") and (hit.key == "manifest.json" or hit.verb in ("get", "list"))
+            name.startswith("mark_failed") and (hit.key == "manifest.json" or hit.verb in ("get", "stat", "list"))
         )
         quiet = quiet and not (hit == Operation("get", "log.txt") and name == "mark_complete")
         if name == "flush" or (grows and not near):

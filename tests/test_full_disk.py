@@ -430,7 +430,7 @@ def begin_read_only(disk: Disk) -> None:
     quiet_run(disk, "old").mark_complete()
     disk.make_read_only()
     for options in ({}, {"params": {"omega": 2.0}}, {"resume": True}, {"preallocate": True}):
-        with pytest.raises(AccessError, match=rf"cannot write .*log_new/metadata\.json: {READ_ONLY}"):
+        with pytest.raises(AccessError, match=rf"cannot (make the folder|write) .*log_new.*: {READ_ONLY}"):
             quiet_run(disk, "new", **options)
     for change in ("resume", "overwrite"):
         with pytest.raises(AccessError, match=READ_ONLY):

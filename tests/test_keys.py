@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from notata import Experiment
 from notata._base import keys
 from notata.errors import KeyNameError, NotataError
 
@@ -290,3 +291,21 @@ def test_join_takes_empty_parts(folder: str, name: str, joined: str) -> None:
 @given(LEGAL, LEGAL)
 def test_joined_keys_are_the_path_of_both(folder: str, name: str) -> None:
     assert keys.join(folder, name).split("/") == [*folder.split("/"), *name.split("/")]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "../x",
+            "'../x' is no valid name of an experiment: it has the segment '..', which could leave the base folder",
+        ),
+        ("/x", "'/x' is no valid name of an experiment: it is absolute, but keys are relative to the base folder"),
+        ("", "'' is no valid name of an experiment: it is empty"),
+        (3, "invalid name of an experiment 3 of type int: pass a string"),
+    ],
+)
+def test_a_name_that_no_experiment_can_have(name: object, message: str) -> None:
+    with pytest.raises(KeyNameError) as caught:
+        Experiment(name, "memory://names")  # type: ignore[arg-type]
+    assert str(caught.value) == message

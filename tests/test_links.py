@@ -391,6 +391,16 @@ def test_a_copy_has_no_content_of_links_unless_asked_for(tmp_path: Path, outside
 # -- readers -----------------------------------------------------------------------------------------------
 
 
+def test_links_are_no_folder_names_and_are_not_followed(tmp_path: Path, outside: Path) -> None:
+    store = open_store(tmp_path / "base")
+    store.write("runs/log_a/x", b"1")
+    place_link(tmp_path / "base/runs/log_b", outside / "log_night")
+    place_link(tmp_path / "base/others", outside)
+    assert store.folder_names("runs") == ["log_a"]
+    with pytest.raises(LinkError, match="is a link"):
+        store.folder_names("others")
+
+
 def test_readers_follow_no_link_within_a_run_and_say_so(tmp_path: Path, outside: Path) -> None:
     with Logbook("day", tmp_path / "base") as log:
         log.text("notes", "mine")

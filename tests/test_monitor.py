@@ -565,8 +565,15 @@ def summary(place: Place) -> dict[str, Any]:
     return found
 
 
-def monitors() -> list[str]:
-    return [one.name for one in threading.enumerate() if one.name == thread.THREAD]
+def monitors() -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name == thread.THREAD]
+
+
+def assert_monitors_end() -> None:
+    """Wait for threads that have taken their last sample."""
+    for one in monitors():
+        one.join(60)
+    assert monitors() == []
 
 
 ALWAYS = {
@@ -596,7 +603,7 @@ def test_a_short_run_has_two_rows_and_its_peaks(place: Place, monkeypatch: pytes
     assert log.reader.series("system")["memory_bytes"].tolist() == [first["memory_bytes"], last["memory_bytes"]]
     assert [line for line in place.log() if line.startswith("WARNING")] == []
     assert log.reader.verify().ok
-    assert monitors() == []
+    assert_monitors_end()
 
 
 @pytest.mark.usefixtures("patient")
@@ -604,7 +611,7 @@ def test_a_run_that_fails_has_its_last_row_too(place: Place) -> None:
     with pytest.raises(ZeroDivisionError), place.logbook(monitor=A_DAY):
         raise ZeroDivisionError
     assert len(rows(place)) == summary(place)["rows"] == 2
-    assert monitors() == []
+    assert_monitors_end()
 
 
 @pytest.mark.usefixtures("patient")
@@ -660,7 +667,7 @@ def test_a_worker_samples_its_own_process(place: Place) -> None:
         worker = Worker(log.url, 1, monitor=A_DAY)
         assert monitors()
         worker.close()
-        assert monitors() == []
+        assert_monitors_end()
         assert [row["step"] for row in rows(place, "log_run/workers/1/series/system.jsonl")] == [0, 1]
         worker.info("still writes")
         worker.close()

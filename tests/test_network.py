@@ -193,6 +193,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "read": lambda store: store.read("a"),
     "stat": lambda store: store.stat("a"),
     "list": lambda store: store.list(),
+    "folder_names": lambda store: store.folder_names(),
     "delete": lambda store: store.delete(["a"]),
     "many": lambda store: store.write_many({"a": b"1", "b": b"2"}),
     "large": lambda store: store.write("a", bytes(2 * PART + 1)),

@@ -25,7 +25,7 @@ def test_the_public_names() -> None:
         "ExperimentReader", "FolderError", "FullError", "IncompleteListingWarning", "KeyNameError", "LinkError",
         "LogLine", "LogReader", "Logbook", "MirrorStorage", "MissingError", "NotataError", "PackageMissingError",
         "RunDisplacedError", "RunEndedError", "RunExistsError", "RunLog", "RunMissingError", "RunState", "Series",
-        "SeriesData", "Storage", "StorageError", "StoredNameError", "SyncReport",
+        "SeriesData", "Storage", "StorageError", "StoredNameError", "SweepError", "SyncReport",
         "TooLargeError", "UnknownNameError", "UnprotectedWarning", "UnreachableError", "VerifyReport",
         "Worker", "__version__", "sync",
     ]  # fmt: skip
@@ -35,10 +35,9 @@ def test_the_public_names() -> None:
 def test_the_public_names_of_search_and_their_arguments() -> None:
     assert sorted(search.__all__) == [
         "Check", "Comparison", "Content", "Curve", "Description", "Difference", "FACTS", "File", "Files", "Match",
-        "Overview", "Patterns", "Query", "Removal", "Run", "RunTable", "Runs", "URLs", "Usage", "Verdict", "Where",
-        "compare", "contents", "curves", "describe", "diagnose", "follow", "grep", "overviews", "removable", "removals",
-        "remove", "runs", "series",
-        "show", "table", "tail", "trees", "usage", "verdicts",
+        "Overview", "Patterns", "Query", "Removal", "Report", "Run", "RunTable", "Runs", "URLs", "Usage", "Verdict",
+        "Where", "compare", "contents", "curves", "describe", "diagnose", "follow", "grep", "overviews", "removable",
+        "removals", "remove", "report", "runs", "series", "show", "table", "tail", "trees", "usage", "verdicts",
     ]  # fmt: skip
     for name in search.__all__:
         if inspect.isfunction(function := getattr(search, name)) and name != "removals":  # it takes runs instead
@@ -81,8 +80,8 @@ def test_the_names_of_the_readers_and_of_an_experiment() -> None:
             "to_pandas", "url",
     ]  # fmt: skip
     assert sorted(name for name in dir(Experiment) if not name.startswith("_")) == [
-        "add", "base_dir", "exp_dir", "index_file", "reader", "record", "run_id", "runs_dir", "select", "to_dataframe",
-        "url", "write_index",
+        "add", "base_dir", "exp_dir", "index_file", "reader", "record", "run_id", "runs_dir", "select", "sweep",
+        "to_dataframe", "url", "write_index",
     ]  # fmt: skip
     assert reader.LogReader is LogReader  # the modules keep their names
     assert reader.ExperimentReader is ExperimentReader

@@ -253,6 +253,7 @@ def bucket(scheme: str, url: str) -> Store:
 
 CALLS: dict[str, Callable[[Store], object]] = {
     "list": lambda store: store.list(),
+    "folder_names": lambda store: store.folder_names(),
     "read": lambda store: store.read("log.txt"),
     "stat": lambda store: store.stat("log.txt"),
     "exists": lambda store: store.exists("log.txt"),

@@ -20,11 +20,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from notata import Experiment, Logbook, RunExistsError, StorageError
+from notata import Experiment, ExperimentReader, Logbook, RunExistsError, StorageError, search
 from notata._base import processes
 from notata.run import state
 from notata.run.state import RunState
 from notata.store import Blob, Store, open_store
+from notata.table.runs import read_runs
 from notata.testing import FaultyBackend, Operation
 from tests.backends import Place
 
@@ -158,7 +159,7 @@ def test_any_name_of_a_process_is_answered(pid: str, start: str, here: bool) -> 
 def test_where_the_system_has_no_identity_the_state_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     name = processes.identity()
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert processes.identity() == ""
+    assert processes.identity(os.getpid()) == ""
     assert processes.alive(name) is None
     assert processes.alive("") is None
 
@@ -343,11 +344,11 @@ def test_a_look_is_one_read_and_changes_nothing() -> None:
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
     log = place.logbook()
     log.text("notes", "x")
-    before = {name: place.bytes(name) for name in place.names()}
+    before = place.files(logs=False)
     store = FaultyBackend(open_store(f"{place.url}/log_run"))
     fields, found = state.read_state(Store(store))
     assert store.operations == [Operation("get", "metadata.json")]
-    assert {name: place.bytes(name) for name in place.names()} == before
+    assert place.files(logs=False) == before
     assert fields == json.loads(before["log_run/metadata.json"])
     assert found.status == "running"
     log.mark_failed("why")
@@ -500,3 +501,50 @@ def test_a_complete_run_that_is_opened_again_says_that_it_was_complete(tmp_path:
         raise ValueError("h = -1")
     stored = json.loads((tmp_path / "log_once/metadata.json").read_text())
     assert (stored["status"], [entry["after"] for entry in stored["resumes"]]) == ("failed", ["complete"])
+
+
+# -- a run that ends while it is looked at -----------------------------------------------------------------
+
+
+def _followed_end(url: str) -> str:
+    said: list[str] = []
+    for _ in search.follow(url, tell=said.append, interval=0):
+        pass
+    return said[-1].rpartition(": ")[2]
+
+
+def _status_in_experiment(url: str) -> str:
+    return str(ExperimentReader(url.rpartition("/runs/")[0]).table()[0]["status"])
+
+
+LOOKS: dict[str, Callable[[str], str]] = {
+    "read_state": lambda url: state.read_state(open_store(url))[1].status,
+    "search.follow": _followed_end,
+    "search.runs": lambda url: next(iter(search.runs(url))).status,
+    "search.table": lambda url: search.table(url)[0]["status"],
+    "ExperimentReader.table": _status_in_experiment,
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=list(LOOKS))
+def test_a_run_that_ends_between_the_read_and_the_check_of_its_process_is_not_dead(
+    look: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Experiment("sweep", tmp_path).add(n=1)
+
+    def alive(_: str) -> bool:
+        run.mark_complete()  # and the process exits
+        return False
+
+    monkeypatch.setattr(processes, "alive", alive)
+    assert look(str(run.url)) == "complete"
+
+
+def test_of_a_dead_run_only_the_metadata_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Experiment("sweep", tmp_path).add(n=1).info("running")
+    monkeypatch.setattr(processes, "alive", lambda _: False)
+    backend = FaultyBackend(open_store(tmp_path / "sweep").backend)
+    (row,) = read_runs(Store(backend), ["sweep_n_1"])
+    assert (row.status, row.params) == ("died", {"n": 1})
+    read = [step.key.rpartition("/")[2] for step in backend.operations if step.verb == "get"]
+    assert (read.count("metadata.json"), read.count("params.yaml")) == (3, 1)  # before its listing, after it, and again

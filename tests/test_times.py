@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,7 @@ TEXTS = st.one_of(
 def test_two_moments_have_a_difference_in_any_zone(one: object, other: object) -> None:
     first, second = moment(one), moment(other)
     if first is not None and second is not None:
-        assert first + (first - second) - timedelta(days=366) < datetime.max.replace(tzinfo=UTC)
+        assert second + (first - second) == first
         assert first.astimezone(timezone(timedelta(hours=23))).timestamp() == first.timestamp()
 
 

@@ -25,6 +25,7 @@ from notata.manifest import HashingBackend
 from notata.store import ABSENT, Backend, Blob, Entry, Store, open_store
 from notata.store.appending import Tail
 from notata.store.files import PART
+from notata.store.outlines import Outline
 from notata.store.wrapper import Wrapper
 from notata.testing import FaultyBackend
 
@@ -34,6 +35,7 @@ VARIANTS: dict[str, tuple[Any, ...]] = {
     "below": ("a/b",),
     "durably": (),
     "following_links": (),
+    "serving_pages": (),
     "sparing": (5,),
     "strictly": (),
 }
@@ -72,6 +74,7 @@ CALLS: dict[str, Callable[[], Call]] = {
     "get": lambda: Call(Blob(b"ld", 3, "v1"), "k", 1, 3, "v1", 7),
     "stat": lambda: Call(ENTRY, "k"),
     "list": lambda: Call([ENTRY], "folder", "begin"),
+    "list_outlined": lambda: Call([ENTRY], "folder", "begin", Outline("runs", "log_", ("one",))),
     "delete": lambda: Call({"k": PermissionError()}, {"k": "v1", "l": None}),
     "path": lambda: Call(UPath("memory://x/k"), "k", open_store("memory://x")),
     "filesystem": lambda: Call(filesystem("memory")),
@@ -79,11 +82,15 @@ CALLS: dict[str, Callable[[], Call]] = {
     "start_get": lambda: Call(done(Blob(b"ld", 3, "v1")), "k", 1, 3, "v1", 7),
     "prepare": lambda: Call(None),
     "arrive": lambda: Call(None, "k"),
+    "copies_from": lambda: Call(True, Files()),
+    "copy_on_server": lambda: Call("v2", "k", Files(), ENTRY, "v1"),
     "many_writes": lambda: Call(BytesIO()),
     "open_read": lambda: Call(BytesIO(b"old"), "k", once=True),
     "stage": lambda: Call(Stage(), "k"),
+    "folder_names": lambda: Call(["sub"], "folder", "begin"),
     "has_folder": lambda: Call(True, "folder"),
-    "make_folder": lambda: Call(None, "folder"),
+    "make_folder": lambda: Call(True, "folder"),
+    "make_folders": lambda: Call(None, ["folder"]),
     "make_parents": lambda: Call(None, "k"),
     "remove_empty_folders": lambda: Call(None),
     "folds_names": lambda: Call(True, may_write=False),
@@ -100,9 +107,9 @@ CALLS: dict[str, Callable[[], Call]] = {
 
 ANSWERED: dict[type[Wrapper], set[str]] = {
     Wrapper: set(),
-    HashingBackend: set(),
+    HashingBackend: {"copies_from"},  # bytes that it does not see cannot be hashed
     # It also waits for its own queue.
-    BackgroundBackend: {"queues", "arrive", "many_writes"},
+    BackgroundBackend: {"queues", "arrive", "many_writes", "copies_from"},
     # Each read is a `get` and each staged file an upload, so that they are counted.
     FaultyBackend: {"open_read", "stage"},
 }
@@ -111,6 +118,8 @@ ANSWERED: dict[type[Wrapper], set[str]] = {
 INNER: dict[tuple[type[Wrapper], str], tuple[str, tuple[Any, ...]]] = {
     (FaultyBackend, "start_put"): ("put", ("k", b"new", None)),
     (FaultyBackend, "start_get"): ("get", ("k", 1, 3, "v1", 7)),
+    (FaultyBackend, "list_outlined"): ("list", ("folder", "begin")),
+    (BackgroundBackend, "list_outlined"): ("list", ("folder", "begin")),
 }
 """Methods that call another method of the inner backend."""
 
@@ -174,7 +183,7 @@ def test_each_verb_reaches_the_inner_backend_with_its_arguments(kind: type[Wrapp
     inner, arguments = INNER.get((kind, name), (name, call.arguments))
     recorder.replies[name] = recorder.replies[inner] = call.reply
     if inner != name:
-        recorder.replies[inner] = call.reply.result()
+        recorder.replies[inner] = call.reply.result() if isinstance(call.reply, Future) else call.reply
     backend = wrapped(kind, recorder)
     reply = plain(getattr(backend, name)(*call.arguments, **call.options))
     if isinstance(backend, BackgroundBackend):
@@ -355,6 +364,7 @@ def test_the_verbs_of_a_store_on_a_backend_of_40_lines() -> None:
     assert store.read_many(["k", "m"]) == {"k": b"234", "m": b"m"}
     assert [entry.key for entry in store.list()] == ["deep/l", "k", "m"]
     assert [entry.key for entry in store.list("deep")] == ["deep/l"]
+    assert (store.folder_names(), store.folder_names("deep"), store.folder_names(beginning="x")) == (["deep"], [], [])
     assert (store.has_folder("deep"), store.exists("deep"), store.exists("missing")) == (True, False, False)
     store.delete(["m", "missing"])
     store.clear(keep=["k"])

@@ -240,7 +240,7 @@ def test_a_table_by_its_end_and_an_image_by_its_head(asked: list[tuple[str, int,
     parquet.write_table(pa.table({"t": values, "n": pa.array([1] * 2**19)}), tmp_path / "t.parquet")
     table = put("t.parquet", (tmp_path / "t.parquet").read_bytes())
     assert str(describe(table)).splitlines()[1:] == [
-        "  524,288 rows, 2 columns, in 1 row groups",
+        "  524,288 rows, 2 columns, in 1 row group",
         "  t: double",
         "  n: int64",
     ]

@@ -314,7 +314,7 @@ def test_little_is_read(request: pytest.FixtureRequest) -> None:
     with counted() as sent:
         found = between(place)
     assert len(told(found, "files")) == 20
-    assert len(sent) == 10, sent  # for each run: a listing, metadata, parameters, metrics, manifest
+    assert len(sent) == 6, sent  # for each run: a listing, metadata, manifest
     with counted() as sent:
         between(place, only=["environment"])
     assert len(sent) == 4

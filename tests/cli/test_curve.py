@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from notata import Logbook
-from notata.cli import drawing, main
+from notata._base.axes import Axis, Kind
+from notata.cli import main
 from notata.search.watching import CurveWatcher
 from tests.backends import Place
 from tests.command import Done, notata, terminal
@@ -768,9 +769,9 @@ def test_runs_that_ended_are_not_waited_for(place: Place, monkeypatch: pytest.Mo
     st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=5),
     st.integers(2, 12),
 )
-def test_any_values_give_ticks_inside_the_axis(kind: drawing.Kind, values: list[float], most: int) -> None:
+def test_any_values_give_ticks_inside_the_axis(kind: Kind, values: list[float], most: int) -> None:
     with np.errstate(over="raise", invalid="raise"):
-        axis = drawing.Axis.of(kind, [np.array(values, np.float64)])
+        axis = Axis.of(kind, [np.array(values, np.float64)])
         ticks = axis.ticks(most)
     assert axis.low < axis.high
     assert all(-1e-6 <= at <= 1 + 1e-6 for at, _ in ticks)

@@ -37,7 +37,7 @@ from notata.testing import FaultyBackend
 from tests import small_disk
 from tests.backends import Place
 from tests.cli.conftest import Shelf
-from tests.command import notata, process
+from tests.command import fresh_process, notata, process
 from tests.contract.conftest import make_place
 from tests.counting import counted
 from tests.servers import Server, free_port
@@ -468,7 +468,7 @@ def test_only_the_source_of_credentials_is_shown(moto_server: Server, tmp_path: 
     options = [
         f"-o{name}={value}" for name, value in {**moto_server.options, "secret": SECRET, "token": SECRET}.items()
     ]
-    done = process("doctor", f"{moto_server.url}/x", *options, folder=tmp_path, **environment)
+    done = fresh_process("doctor", f"{moto_server.url}/x", *options, folder=tmp_path, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert SECRET not in done.stdout + done.stderr
     assert "AKIAXXXX" not in done.stdout

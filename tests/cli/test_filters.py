@@ -71,8 +71,7 @@ def test_nothing_is_read_of_other_runs(sweep: str, tmp_path: Path, asked: list[t
     assert sorted(name_of(key) for key, _, _ in asked) == ["log.txt"] * 2 + ["metadata.json"] * 3
     asked.clear()
     assert notata("tail", "-q", "-n1", sweep, "--where", "dt > 0.3", folder=tmp_path).stdout.count("\n") == 1
-    read = ["log.txt"] + ["metadata.json"] * 3 + ["params.yaml"] * 3  # single runs have no rows in an index.csv
-    assert sorted(name_of(key) for key, _, _ in asked) == read
+    assert sorted(name_of(key) for key, _, _ in asked) == ["log.txt"] + ["metadata.json"] * 3
 
 
 def test_filters_are_those_of_ls_and_of_the_functions(sweep: str, tmp_path: Path) -> None:

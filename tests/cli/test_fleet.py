@@ -137,7 +137,7 @@ def test_only_what_begins_so_is_listed_and_runs_in_runs_are_not_met(monkeypatch:
 
     monkeypatch.setattr(MemoryBackend, "list", listing)
     met: list[str] = []
-    look_up(Target("memory://met"), met=lambda store, folder, entry: met.append(folder))
+    look_up(Target("memory://met"), met=lambda store, folder, entry, _: met.append(folder))
     assert sorted(met) == ["log_ab", "log_b"]
     assert [entry.key for entry in look_up(Target("memory://met/log_a*/meta*")).entries.values()] == [
         "log_ab/metadata.json"

@@ -31,11 +31,14 @@ from notata.errors import (
     PackageMissingError,
     StorageError,
 )
-from tests.command import notata, process, terminal
+from tests.command import fresh_process, notata, terminal
 from tests.servers import CLOUD_ENVIRONMENT
 
-COMMANDS = sorted(main.commands)
-NO_DATA = {"completion", "demo"}
+COMMANDS: dict[str, click.Command] = {}
+for _name, _command in sorted(main.commands.items()):
+    COMMANDS |= {f"{_name} {name}": one for name, one in getattr(_command, "commands", {"": _command}).items()}
+COMMANDS = {name.strip(): one for name, one in COMMANDS.items()}
+NO_DATA = {"completion", "demo", "view"}
 """Commands that print no run data, and therefore have no JSON output."""
 NO_STORAGE = {"completion"}
 SECRET = "hunter2+never/shown"
@@ -52,26 +55,28 @@ def run(folder: Path, run_id: str = "a") -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_says_how_it_is_used(name: str, tmp_path: Path) -> None:
-    command = main.commands[name]
-    done = notata(name, "--help", folder=tmp_path)
+    command = COMMANDS[name]
+    words = name.split()
+    done = notata(*words, "--help", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert isinstance(command, frame.Command)
     examples = [line.strip() for line in done.stdout.splitlines() if re.match(rf"  .*notata {name}\b", line)]
     assert len(examples) >= 2
     assert "Exit code: 0" in done.stdout
-    assert command.get_short_help_str() in notata("--help", folder=tmp_path).stdout.replace("\n" + " " * 14, " ")
+    listed = notata(*words[:-1], "--help", folder=tmp_path).stdout
+    assert command.get_short_help_str() in re.sub(r"\n {10,}", " ", listed)
     assert max(map(len, done.stdout.splitlines())) <= 100
     for example in examples:
-        words = shlex.split(example, comments=True)
-        if words[0] == "notata":  # not within another one
-            words = words[2 : words.index("|")] if "|" in words else words[2:]
-            words = words[: words.index(">")] if ">" in words else words
-            command.make_context(name, list(words), resilient_parsing=False)  # it parses
+        given = shlex.split(example, comments=True)
+        if given[0] == "notata":  # not within another one
+            given = given[1 + len(words) : given.index("|")] if "|" in given else given[1 + len(words) :]
+            given = given[: given.index(">")] if ">" in given else given
+            command.make_context(name, list(given), resilient_parsing=False)  # it parses
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_the_options_of_all(name: str) -> None:
-    options = {option for parameter in main.commands[name].params for option in parameter.opts}
+    options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
     assert "--debug" in options
     assert ("--json" in options) or name in NO_DATA
     assert any(option.endswith("-option") for option in options) or name in NO_STORAGE
@@ -79,16 +84,17 @@ def test_every_command_has_the_options_of_all(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_a_page_with_all_its_options(name: str) -> None:
-    page = (Path(__file__).parents[2] / f"docs/reference/commands/{name}.md").read_text()
-    assert page.startswith(f"# notata {name}\n")
-    for parameter in main.commands[name].params:
+    page = (Path(__file__).parents[2] / f"docs/reference/commands/{name.split()[0]}.md").read_text()
+    assert page.startswith(f"# notata {name.split()[0]}\n")
+    assert f"notata {name} " in page
+    for parameter in COMMANDS[name].params:
         if isinstance(parameter, click.Option) and parameter.name != "debug":
             assert any(re.search(f"`{option}[` ]", page) for option in parameter.opts), parameter.opts
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_takes_an_unknown_option_for_usage(name: str, tmp_path: Path) -> None:
-    done = notata(name, "--no-such-option", folder=tmp_path)
+    done = notata(*name.split(), "--no-such-option", folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     told, advice = done.stderr.splitlines()
     assert told.startswith("Error: No such option")
@@ -98,10 +104,10 @@ def test_every_command_takes_an_unknown_option_for_usage(name: str, tmp_path: Pa
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - NO_STORAGE))
 def test_a_storage_option_that_is_none_is_reported_without_it(name: str, tmp_path: Path) -> None:
     option = next(
-        option for parameter in main.commands[name].params for option in parameter.opts if option.endswith("-option")
+        option for parameter in COMMANDS[name].params for option in parameter.opts if option.endswith("-option")
     )
     for given in (SECRET, f"={SECRET}"):
-        done = notata(name, option, given, folder=tmp_path)
+        done = notata(*name.split(), option, given, folder=tmp_path)
         assert done.returncode == 2
         assert "write key=value" in done.stderr
         assert SECRET not in done.stdout + done.stderr
@@ -411,7 +417,7 @@ def test_any_encoding_takes_any_name(environment: dict[str, str], name: bytes, t
 
 
 def test_help_in_an_encoding_without_its_signs(tmp_path: Path) -> None:
-    done = process("sync", "--help", folder=tmp_path, PYTHONIOENCODING="cp437:strict")
+    done = fresh_process("sync", "--help", folder=tmp_path, PYTHONIOENCODING="cp437:strict")
     assert (done.returncode, done.stderr) == (0, "")
     assert "log_\\u2026" in done.stdout
 
@@ -445,7 +451,7 @@ def test_the_base_folder_of_the_environment(tmp_path: Path) -> None:
 
 
 def test_the_module_is_the_command(tmp_path: Path) -> None:
-    done = process("nonsense", folder=tmp_path)
+    done = fresh_process("nonsense", folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "Error: No such command 'nonsense'.\nTry 'notata --help'\n"
 

@@ -9,6 +9,7 @@ import pytest
 from notata._base.display import duration, shortened
 from notata.run.listings import name_of
 from notata.search import Run, Runs, Verdict, surroundings
+from tests.notebook import cells
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_a_verdict_is_the_worst_finding(
 
 
 def test_a_notebook_shows_what_is_not_certain() -> None:
-    assert ">running?<" in Runs([Run("a", "a", "memory://a", "running", certain=False)])._repr_html_()
+    assert "● running?" in cells(Runs([Run("a", "a", "memory://a", "running", certain=False)])._repr_html_())[1]
 
 
 def test_only_variables_without_secrets_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:

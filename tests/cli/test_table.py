@@ -23,6 +23,7 @@ from tests.cli.conftest import Shelf
 from tests.command import notata, process, terminal
 from tests.counting import counted
 from tests.fleet import RUNS
+from tests.notebook import cells
 from tests.servers import Server
 
 _names = itertools.count()
@@ -278,7 +279,7 @@ def test_a_notebook_and_pandas_take_it() -> None:
     sweep(where)
     found = table(where, columns=["dt", "error"], sort="dt")
     assert found.to_pandas()["error"].tolist() == [0, 1, 4]
-    assert "<th>error</th>" in found._repr_html_()
+    assert cells(found._repr_html_())[:2] == [["dt", "error"], ["0.0", "0"]]
 
 
 # -- cost --------------------------------------------------------------------------------------------------
@@ -305,5 +306,5 @@ def test_an_experiment_with_an_index_is_a_listing_and_a_read(kind: str, request:
     Logbook("plain", where, params={"dt": 1}, storage_options=server.options, heartbeat=0).mark_complete()
     with counted() as sent:
         assert len(table(where, storage_options=server.options)) == 7
-    assert len(sent) == 1 + 1 + 3 + 2  # metadata.json and params.yaml of the run outside an experiment
+    assert len(sent) == 1 + 1 + 3 + 1  # metadata.json of the run outside an experiment
     open_store(where, server.options).clear()

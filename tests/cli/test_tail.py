@@ -593,9 +593,11 @@ def test_a_process_follows_a_run_to_its_end(name: str, request: pytest.FixtureRe
             writer.communicate("" if name == "local" else "fail\n")
             rest, told = follower.communicate()
     good = name == "local"
-    assert rest.partition("] ")[2] == ("INFO Marked complete\n" if good else "ERROR Marked failed: told to\n")
-    assert told == f"{place.url}/log_x: {'complete' if good else 'failed: told to'}\n"
-    assert follower.returncode == (0 if good else 1)
+    assert (rest.partition("] ")[2], told, follower.returncode) == (
+        "INFO Marked complete\n" if good else "ERROR Marked failed: told to\n",
+        f"{place.url}/log_x: {'complete' if good else 'failed: told to'}\n",
+        0 if good else 1,
+    )
     place.store().clear()
 
 

@@ -156,7 +156,18 @@ def test_what_cannot_be_used_is_refused_and_the_place_shown(
         assert f"cannot be used{part}: " in told
 
 
-@pytest.mark.parametrize("expression", ["-" * 4000 + "1", "(" * 2000 + ")" * 2000, "x" * 5000, "a." * 2000 + "a"])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "-" * 4000 + "1",
+        "(" * 2000 + ")" * 2000,
+        "x" * 5000,
+        "a." * 2000 + "a",
+        f"x <{' ' * 4092}'",  # in cubic time this takes minutes
+        f"x < a{' ' * 4090}'",
+        f"x < {'a ' * 2045}'",
+    ],
+)
 def test_long_and_deep_ones_are_refused_too(expression: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Where(expression)
@@ -248,6 +259,7 @@ def test_what_is_no_text_gets_no_quotes(expression: str) -> None:
         ("started > 2026-01-02", "started > '2026-01-02'"),
         ("note == runge kutta and omega > 1", "note == 'runge kutta' and omega > 1"),
         ("(host == node-1.cluster)", "(host == 'node-1.cluster')"),
+        ("host == node 1  or host == order andy", "host == 'node 1'  or host == 'order andy'"),
     ],
 )
 def test_an_unquoted_text_is_reported_with_quotes(expression: str, better: str) -> None:

@@ -884,7 +884,7 @@ def test_an_index_that_cannot_be_written_ends_no_run_badly(caplog: pytest.LogCap
 def test_rows_that_cannot_be_written_at_exit_are_a_warning(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notata.table.index.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("notata.table.csv_file.RETRY_SECONDS", 0.0)
     store = FarBackend(open_store("memory://experiment-at-exit"))
     made = Experiment("sweep", store)
     for step in range(3):
@@ -905,7 +905,7 @@ def test_metrics_that_cannot_be_read_at_the_end_are_read_later(place: Place) -> 
     log.json("metrics", {"error": 0.5})
     store.fail(1, key="artifacts/metrics.json")
     log.mark_complete()
-    assert metadata(place, "sweep_dt_0.1")["row"] == {"params": {"dt": 0.1}}
+    assert metadata(place, "sweep_dt_0.1")["row"].keys() == {"params", "files"}
     assert reader(place).table()[0]["error"] == 0.5
 
 
@@ -932,7 +932,7 @@ def test_a_displaced_run_records_no_row(place: Place, sweep: Experiment) -> None
 
 
 def test_writers_of_index_csv_give_up_after_repeated_conflicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("notata.table.index.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("notata.table.csv_file.RETRY_SECONDS", 0.0)
     store = FaultyBackend(open_store(tmp_path))
     made = Experiment("sweep", store)
     begun(made, dt=0.1).mark_complete()

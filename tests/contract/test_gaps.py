@@ -84,6 +84,19 @@ def test_a_listing_names_what_it_skips_and_gives_the_rest(bucket: Place, name: s
         assert "artifacts/notes.txt" in LogReader(f"{bucket.url}/log_a", storage_options=bucket.options).files
 
 
+@pytest.mark.parametrize("folder", ["", "back\\slash", "tab\there", "x" * 256, ".."])
+def test_folder_names_name_what_they_skip_and_give_the_rest(bucket: Place, folder: str) -> None:
+    if bucket.name == "seaweed":  # its objects are files: it resolves or refuses most of these
+        folder = "tab\there"
+    two_runs(bucket, f"{folder}/inside")
+    store = bucket.store()
+    errors: list[StorageError] = []
+    assert store.folder_names("log_a", skipped=errors.append) == ["artifacts"]
+    assert [(type(error), error.key) for error in errors] == [(StoredNameError, f"log_a/{folder}")]
+    with pytest.raises(StoredNameError, match="cannot be a key"):
+        store.folder_names("log_a")
+
+
 def test_ls_names_them_once_lists_all_runs_and_ends_with_3(bucket: Place, tmp_path: Path) -> None:
     two_runs(bucket, "tab\there", "tab\tthere")
     done = notata("ls", bucket.url, *options(bucket), folder=tmp_path)

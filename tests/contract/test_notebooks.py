@@ -1,4 +1,4 @@
-"""A notebook's kernel that restarts or is killed, and the resulting status of its run."""
+"""A notebook's kernel: what its cells show, and the status of a run when it restarts or is killed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from jupyter_client.manager import KernelManager
 from notata import LogReader
 from tests.backends import Place
 from tests.contract.conftest import make_place
+from tests.notebook import cells, pictures, points, title
 
 SECONDS = 60
 
@@ -48,6 +49,15 @@ def begin(client: Any, place: Place) -> None:
     assert run(client, "1 / 0") == "error"  # the error of an earlier cell did not end the run
 
 
+def display_of(client: Any, code: str) -> dict[str, str]:
+    """Return what a cell displays for its last line, by MIME type."""
+    shown: list[dict[str, Any]] = []
+    reply = client.execute_interactive(code, timeout=SECONDS, output_hook=shown.append)
+    assert reply["content"]["status"] == "ok"
+    [data] = [one["content"]["data"] for one in shown if one["msg_type"] == "execute_result"]
+    return dict(data)
+
+
 def state(place: Place) -> str:
     return LogReader(f"{place.url}/log_run", storage_options=place.options).state.status
 
@@ -72,3 +82,18 @@ def test_a_kernel_that_is_killed(place: Place, kernel: Any) -> None:
     manager.restart_kernel(now=True)
     assert state(place) == "died"
     assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "initialized"
+
+
+@pytest.mark.slow
+def test_the_last_line_of_a_cell_shows_a_run_and_its_curves(place: Place, kernel: Any) -> None:
+    manager, client = kernel
+    begin(client, place)
+    assert run(client, "for step in range(5):\n    log.scalars(step=step, loss=0.5**step)\nlog.flush()") == "ok"
+    for code in ("log", "log.reader", "from notata import search\nsearch.show(log.path)", "log.reader.series()"):
+        data = display_of(client, code)
+        assert "text/plain" in data
+        [loss] = pictures(data["text/html"])
+        assert title(loss) == "loss"
+        assert len(points(loss)[0]) == 5
+    assert dict(cells(display_of(client, "log")["text/html"]))["status"] == "● running"
+    manager.restart_kernel(now=False)

@@ -163,13 +163,16 @@ def test_a_taken_id_costs_a_create_and_two_reads(warm: Place) -> None:
 def test_batches_are_one_request_a_file_and_one_a_page(warm: Place) -> None:
     count, pages = (60, 1) if warm.name == "s3" else (1002, 2)  # moto is slow at a second page
     store = warm.store().below("many")
-    first, *others = names = [f"f{number:04}" for number in range(count)]
+    first, *others = names = [f"f{number:04}/x" for number in range(count)]
     with counted() as sent:
         store.write_many(dict.fromkeys(names, b"x"))
     assert len(sent) == count
     with counted() as sent:
         assert [entry.key for entry in store.list()] == names
     assert len(sent) == pages, sent
+    with counted() as sent:
+        assert store.folder_names() == [name.partition("/")[0] for name in names]
+    assert len(sent) == (1 if warm.name == "gcs" else pages), sent  # the test server puts all prefixes into one page
     with counted() as sent:
         store.clear(keep=[first])
     assert len(sent) == pages + (len(others) if warm.name == "gcs" else pages)

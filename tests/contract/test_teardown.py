@@ -13,6 +13,7 @@ import pytest
 from notata import LogReader
 from tests.backends import Place
 from tests.contract.conftest import REAL, emptied
+from tests.nursery import Script
 
 SECONDS = 60  # kills a process that hangs
 
@@ -154,9 +155,9 @@ Logbook("run", url, storage_options=options).mark_complete()
 @pytest.mark.parametrize("allowed", [0, 1])
 @pytest.mark.parametrize("shared", ["s3", "gcs"], indirect=True)
 def test_a_process_that_may_start_few_threads_gets_an_error_that_says_so(shared: Place, allowed: int) -> None:
-    command = [sys.executable, "-c", NO_THREADS, json.dumps([shared.url, shared.options, allowed])]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 2
-    assert allowed or done.stdout.count("the system allows this process no more threads") == 2
+    script = Script("tests.given_code", [NO_THREADS, json.dumps([shared.url, shared.options, allowed])])
+    output, errors = script.communicate()
+    assert script.returncode == 0, errors
+    assert len(output.splitlines()) == 2
+    assert allowed or output.count("the system allows this process no more threads") == 2
     assert LogReader(shared.url + "/log_run", storage_options=shared.options).state.status == "complete"

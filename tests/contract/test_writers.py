@@ -13,7 +13,8 @@ import sys
 import threading
 import tracemalloc
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,7 +52,7 @@ def last_line(log: Logbook, place: Place) -> str:
 
 
 def unchanged(place: Place) -> dict[str, bytes]:
-    return {name: place.bytes(name) for name in place.names()}
+    return place.files(logs=False)
 
 
 # -- params ------------------------------------------------------------------------------------------------
@@ -793,19 +794,30 @@ def test_a_name_in_a_folder_that_is_no_key_stores_nothing(place: Place, results:
     assert place.names() == ["log_run/metadata.json"]
 
 
+def _refuse_reads(monkeypatch: pytest.MonkeyPatch, files: Collection[Path]) -> None:
+    """Let the system refuse to open these files, as it does for other users."""
+    numbers = {(path.stat().st_dev, path.stat().st_ino) for path in files}
+
+    def refusing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(file: Any, *arguments: Any, **options: Any) -> Any:
+            at = {"dir_fd": options["dir_fd"]} if options.get("dir_fd") is not None else {}
+            with suppress(FileNotFoundError):
+                found = os.stat(file, **at, follow_symlinks=False)
+                if (found.st_dev, found.st_ino) in numbers:
+                    raise PermissionError(13, "Permission denied")
+            return real(file, *arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(os, "open", refusing(os.open))
+    monkeypatch.setattr(local, "open", refusing(open), raising=False)
+
+
 def test_of_a_folder_with_files_that_cannot_be_read_all_others_are_stored(
     place: Place, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (results / "large").write_bytes(b"x" * 2 * MIB)
-    bad = {str(results / "deep" / "b.dat"), str(results / "large")}
-    real = open
-
-    def refusing(file: Any, *arguments: Any, **options: Any) -> Any:
-        if file in bad:
-            raise PermissionError(13, "Permission denied")
-        return real(file, *arguments, **options)
-
-    monkeypatch.setattr(local, "open", refusing, raising=False)
+    _refuse_reads(monkeypatch, {results / "deep" / "b.dat", results / "large"})
     log = place.logbook()
     with pytest.raises(errors.BatchError, match="2 of 4") as caught:
         log.folder(results)
@@ -871,7 +883,7 @@ def test_every_call_on_a_displaced_run_is_refused_and_writes_nothing(
     place.logbook(overwrite=True).flush()
     with pytest.raises(errors.RunDisplacedError):
         old.meta(x=1)
-    before = {name: place.bytes(name) for name in place.names(logs=True)}
+    before = place.files()
     calls: list[Callable[[], object]] = [
         lambda: old.params(x=1),
         lambda: old.text("a", ""),
@@ -894,4 +906,4 @@ def test_every_call_on_a_displaced_run_is_refused_and_writes_nothing(
             call()
     old.note("ignored", logging.CRITICAL)
     old.flush()
-    assert {name: place.bytes(name) for name in place.names(logs=True)} == before
+    assert place.files() == before
