@@ -152,7 +152,7 @@ def test_an_answer_that_stops_coming_ends_a_read(place: Place, proxy: FaultyProx
 @pytest.mark.parametrize("answered", [False, True])
 def test_a_slow_answer_may_take_longer_than_the_time_limit(place: Place, proxy: FaultyProxy, answered: bool) -> None:
     place.put("a", bytes(range(256)) * 16)
-    store = behind(place, proxy).store(timeout=1.2)
+    store = behind(place, proxy).store(timeout=1.5)
     if answered:
         store.exists("a")
     proxy.plan, proxy.pause = lambda request: SLOW, 0.1  # before each of 20 pieces

@@ -6,6 +6,7 @@ import os
 import pickle
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notata.store import open_store
-from notata.store.backends.s3_direct import direct
+from notata.store.backends.patience import Patience, current
+from notata.store.backends.s3_direct import Direct, direct
 from notata.store.backends.s3_forms import Form, answering, learn
 from notata.store.backends.s3_replies import read_page
 from tests.servers import CLOUD_ENVIRONMENT, Server
@@ -358,6 +360,36 @@ def test_the_requests_after_a_redirect_go_to_the_other_region(server: Script, fs
         run(fs, outcome, direct(fs).call, "get_object", "moved-bucket")
     assert [verb for verb, _ in server.requests()] == ["GET", "HEAD", "GET", "GET", "GET"]
     assert server.regions() == ["us-east-1", "us-east-1", *["eu-west-1"] * 3]
+
+
+@pytest.mark.parametrize("method", ["get_object", "list_objects_v2"])
+def test_the_time_limit_of_a_first_request_begins_when_it_is_sent(server: Script, fs: Any, method: str) -> None:
+    """To make the client and to learn how botocore signs takes seconds on a busy machine."""
+    server.begin(GOOD if method == "get_object" else (200, {}, b"<ListBucketResult/>"))
+    done: list[str] = []
+
+    class Watched(Patience):
+        def begin(self) -> None:
+            done.append(f"limit begins, {len(server.requests())} requests")
+
+    class Watching(Direct):
+        async def _client(self, bucket: str) -> Any:
+            found = await super()._client(bucket)
+            done.append("client")
+            return found
+
+        async def _form(self, client: Any, method: str, bucket: str) -> Form | None:
+            found = await super()._form(client, method, bucket)
+            done.append("form")
+            return found
+
+    async def ask(fs: Any) -> None:
+        current.set(Watched(lambda: 1.0, time.monotonic))
+        await Watching(fs).call(method, Bucket="a-bucket", **({"Key": "a"} if method == "get_object" else {}))
+
+    run(fs, ask)
+    learned = ["form"] if method == "get_object" else []
+    assert done == ["client", *learned, "limit begins, 0 requests"]
 
 
 async def expire(fs: Any) -> None:

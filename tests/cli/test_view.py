@@ -64,8 +64,9 @@ class Started:
     def end(self) -> tuple[int, str]:
         """Press Ctrl-C; return the exit code and what was printed since."""
         self.process.send_signal(signal.SIGINT)
-        out, _ = self.process.communicate(timeout=60)
-        return self.process.returncode, out
+        assert self.process.stdout is not None
+        out = self.process.stdout.read()  # communicate() would miss lines that are in the buffer already
+        return self.process.wait(60), out
 
     def close(self) -> None:
         """Close the connections."""
@@ -205,7 +206,7 @@ def test_a_place_without_runs_is_shown_and_one_that_fails_is_reported(tmp_path: 
         assert (page["count"], "there is no run" in page["problems"][0]) == (0, True)
         said = [*view.printed, *view.end()[1].splitlines()]  # before or after the address: another thread looks
         warning = f"Warning: there is no run at {tmp_path / 'nothing'}, or below it. The page shows runs as soon as"
-        assert len([line for line in said if line.startswith(warning)]) == 1
+        assert len([line for line in said if line.startswith(warning)]) == 1, said
     options = ("-o", "endpoint_url=http://127.0.0.1:9", "-o", "key=a", "-o", "secret=b")
     with viewing("s3://bucket/x", "--no-browser", *options, folder=tmp_path) as view:
         page = json.loads(view.get("/api/runs").read())

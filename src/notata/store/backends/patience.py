@@ -16,7 +16,7 @@ from typing import Final
 
 from notata._base.retries import pauses
 
-__all__ = ["Patience", "current", "note_progress"]
+__all__ = ["Patience", "current", "note_progress", "note_start"]
 
 _FIRST: Final = 0.5  # seconds, upper limit of the first pause
 _LONGEST: Final = 5.0
@@ -53,6 +53,10 @@ class Patience:
     def renew(self) -> None:
         """Restart the time limit: a piece of the response has come."""
         self._answered()
+        self.begin()
+
+    def begin(self) -> None:
+        """Start the time limit now: what came before was work of this process."""
         self._begun, self._paused = self._clock(), 0.0
         self._extend()
 
@@ -83,3 +87,9 @@ def note_progress() -> None:
     """Note that a piece of the response to this task's request has come."""
     if (patience := current.get()) is not None:
         patience.renew()
+
+
+def note_start() -> None:
+    """Note that this task's request is sent now: its preparation does not count towards its time limit."""
+    if (patience := current.get()) is not None:
+        patience.begin()

@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from notata.store.backends.patience import note_start
 from notata.store.backends.s3_forms import Form, answering, learn, session_of
 from notata.store.backends.s3_replies import READERS, Reply, read_page
 
@@ -54,6 +55,7 @@ class Direct:
         if form is None or not arguments.keys() <= form.arguments:
             return await self._usual(method, bucket, arguments)
         attempt = _Attempt()
+        note_start()  # a first request has made the client and a form, which takes seconds on a busy machine
         try:
             attempt.response = await form.send(arguments)
             if (found := await READERS[method](attempt.response)) is not None:
@@ -104,6 +106,7 @@ class Direct:
         session = session_of(client)
         if session is None:
             return await self._usual("list_objects_v2", bucket, arguments)
+        note_start()
         page: Reply | None = None
 
         async def answer(request: Any) -> Any:
