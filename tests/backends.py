@@ -11,6 +11,7 @@ import fsspec
 from fsspec.core import strip_protocol
 
 from notata import Logbook, Storage
+from notata._base import times
 from notata.store import Store, open_store
 
 
@@ -89,3 +90,10 @@ class Place:
         lines = self.bytes(f"log_{run_id}/log.txt").decode().split("\n")
         assert lines.pop() == ""
         return [line.partition("] ")[2] if line.startswith("[") else line for line in lines]
+
+
+def next_moment() -> None:
+    """Wait for the next millisecond: two runs of one id that start in the same one count as one run."""
+    before = times.now()
+    while times.now() == before:
+        pass

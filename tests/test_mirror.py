@@ -46,7 +46,7 @@ from notata.store.files import PART
 from notata.store.gaps import Gap
 from notata.store.wrapper import Wrapper
 from notata.testing import FaultyBackend
-from tests.backends import Place
+from tests.backends import Place, next_moment
 from tests.exiting import calls_at_exit
 
 
@@ -590,7 +590,10 @@ def test_a_resumed_run_continues_its_copy(pair: Pair) -> None:
 def test_two_runs_of_one_id_and_one_target(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
     """The first one owns the target, and the other one writes nothing there."""
     elsewhere = Place("memory", f"memory://{uuid.uuid4().hex}")
-    logs = [place.logbook(mirror=pair.far) for place in (pair.here, elsewhere)]
+    logs = []
+    for place in (pair.here, elsewhere):
+        logs.append(place.logbook(mirror=pair.far))
+        next_moment()
     problems = []
     for number, log in enumerate(logs):
         log.text(f"of_{number}", "a")
@@ -611,7 +614,10 @@ def test_two_runs_of_one_id_that_both_replace_do_not_do_so_for_ever(
     pair: Pair, capsys: pytest.CaptureFixture[str]
 ) -> None:
     elsewhere = Place("memory", f"memory://{uuid.uuid4().hex}")
-    logs = [place.logbook() for place in (pair.here, elsewhere)]
+    logs = []
+    for place in (pair.here, elsewhere):
+        logs.append(place.logbook())
+        next_moment()
     first, second = (pair.by_hand(log, replace=True) for log in logs)
     for mirror in (first, second):
         mirror.flush()  # starts a thread, which then ends

@@ -24,7 +24,7 @@ from notata.mirror.schedule import RATE
 from notata.store import open_store
 from notata.store.files import PART
 from tests import ending
-from tests.backends import Place
+from tests.backends import Place, next_moment
 from tests.contract.conftest import make_place
 from tests.counting import Send, counted, intercepted
 from tests.nursery import Script
@@ -110,7 +110,10 @@ def test_a_resumed_run_mirrors_only_new_data(here: Place, bucket: Place) -> None
 
 def test_two_runs_of_one_id(here: Place, bucket: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     elsewhere = Place("local", str(tmp_path / "elsewhere"))
-    logs = [mirrored(place, bucket) for place in (here, elsewhere)]
+    logs = []
+    for place in (here, elsewhere):
+        logs.append(mirrored(place, bucket))
+        next_moment()
     for number, log in enumerate(logs):
         log.text(f"of_{number}", "a")
         log.mark_complete()
