@@ -390,7 +390,7 @@ def test_a_failing_git_does_not_stop_a_run(script: str, repo: Path, tmp_path: Pa
 
 
 def test_a_git_that_hangs_does_not_stall(repo: Path, tmp_path: Path) -> None:
-    script = "from notata.provenance import environment\nenvironment.GIT_SECONDS = 0.2\n" + SHOW
+    script = "from notata.provenance import git\ngit.SECONDS = 0.2\n" + SHOW
     assert "git" not in told(script, cwd=repo, env=fake_git(tmp_path / "bin", "exec sleep 60"))
 
 
@@ -420,7 +420,7 @@ def test_a_commit_and_a_checkout_between_two_runs_are_seen_at_once(place: str, r
 def test_a_slow_git_is_asked_less_often(repo: Path, tmp_path: Path) -> None:
     real = subprocess.run(["sh", "-c", "command -v git"], capture_output=True, text=True, check=True).stdout.strip()
     count = f'echo "$*" >> {tmp_path}/asked; exec {real} "$@"'
-    script = "from notata.provenance import environment\nenvironment.GIT_FRESH = 0.0\ncapture(); capture()\n"
+    script = "from notata.provenance import git\ngit.FRESH = 0.0\ncapture(); capture()\n"
     told(script + SHOW, cwd=repo, env=fake_git(tmp_path / "bin", count))
     assert len((tmp_path / "asked").read_text().splitlines()) == 2  # once for three runs
 
@@ -428,7 +428,7 @@ def test_a_slow_git_is_asked_less_often(repo: Path, tmp_path: Path) -> None:
 def test_the_answer_of_a_slow_git_holds_for_a_limited_time(repo: Path, tmp_path: Path) -> None:
     real = subprocess.run(["sh", "-c", "command -v git"], capture_output=True, text=True, check=True).stdout.strip()
     once = f'[ -e {tmp_path}/asked ] || {{ touch {tmp_path}/asked; exit 3; }}; exec {real} "$@"'
-    script = "from notata.provenance import environment\nenvironment.GIT_LONGEST = 0.0\nassert 'git' not in capture()\n"
+    script = "from notata.provenance import git\ngit.LONGEST = 0.0\nassert 'git' not in capture()\n"
     found = told(script + SHOW, cwd=repo, env=fake_git(tmp_path / "bin", once))
     assert found["git"]["commit"] == git(repo, "rev-parse", "HEAD")
 
