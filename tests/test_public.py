@@ -53,8 +53,8 @@ def test_the_public_names_of_search_and_their_arguments() -> None:
 def test_the_names_of_the_logbook() -> None:
     assert sorted(name for name in dir(Logbook) if not name.startswith("_")) == [
         "array", "arrays", "artifactsdir", "attach", "bytes", "catch", "datadir", "debug", "elapsed", "error",
-        "exception", "file", "flush", "folder", "info", "json", "local", "log_path", "mark_complete", "mark_failed",
-        "meta", "mirror", "note", "open", "params", "path", "pickle", "plot", "plotdir", "reader", "save", "scalars",
+        "exception", "file", "flush", "folder", "info", "input", "json", "local", "log_path", "mark_complete",
+        "mark_failed", "meta", "mirror", "note", "open", "params", "path", "pickle", "plot", "plotdir", "reader", "save", "scalars",
         "series", "status", "text", "url", "warning", "worker",
     ]  # fmt: skip
 
@@ -71,9 +71,9 @@ def test_a_worker_cannot_end_its_run() -> None:
 
 def test_the_names_of_the_readers_and_of_an_experiment() -> None:
     assert sorted(name for name in dir(LogReader) if not name.startswith("_")) == [
-        "arrays", "artifacts", "files", "follow", "load", "load_array", "load_arrays", "load_bytes", "load_json",
-        "load_pickle", "load_table", "load_text", "local", "log", "meta", "params", "path", "plots", "run_id", "series",
-        "series_names", "state", "url", "verify",
+        "arrays", "artifacts", "files", "follow", "inputs", "load", "load_array", "load_arrays", "load_bytes",
+        "load_json", "load_pickle", "load_table", "load_text", "local", "log", "meta", "params", "path", "plots",
+        "run_id", "series", "series_names", "state", "url", "verify",
     ]  # fmt: skip
     assert sorted(name for name in dir(ExperimentReader) if not name.startswith("_")) == [
         "index", "index_path", "meta", "name", "params", "path", "runs", "runs_path", "series", "table",

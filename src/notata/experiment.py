@@ -12,7 +12,7 @@ from notata._base.prepared import one_line
 from notata.errors import ConfigurationError, NotataError, RunExistsError, UnknownNameError
 from notata.logbook import Logbook
 from notata.mirror.places import MirrorStorage, base_of_copies, exit_timeout
-from notata.reader import ExperimentReader
+from notata.reader import ExperimentReader, LogReader
 from notata.run import runids
 from notata.run.state import ENDED, ROW, SUMMARY
 from notata.store import Location, open_base
@@ -39,6 +39,7 @@ class LogbookOptions(TypedDict, total=False):
     background: bool | int
     manifest: bool
     monitor: bool | float | None
+    parent: Logbook | LogReader | Location | None
 
 
 class Experiment:
@@ -67,7 +68,7 @@ class Experiment:
             the same path below it as the run: ``<mirror>/<name>/runs/log_<run_id>``. For storage options, pass a
             `MirrorStorage`.
         **options: Options for each `Logbook`: `heartbeat`, `environment`, `log_level`, `echo`, `handle_sigterm`,
-            `failure_variables`, `background`, `manifest`, `monitor`.
+            `failure_variables`, `background`, `manifest`, `monitor`, `parent`.
 
     Raises:
         KeyNameError: The name is not legal on every backend.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import sys
 import time
@@ -41,6 +42,8 @@ from notata.provenance.environment import capture, imported_packages
 from notata.provenance.failures import Caught
 from notata.reader import LogReader
 from notata.run.ending import End, Ending, EndingPlan, FailureFiles, FinalStatus
+from notata.run.inputs import InputRecords
+from notata.run.inspection import Inspector
 from notata.run.journal import Journal, RunLogger, level_of
 from notata.run.lease import Lease
 from notata.run.monitor import SYSTEM, Monitor, interval_of
@@ -50,6 +53,7 @@ from notata.run.state import (
     ENDED,
     LEASE,
     MIRROR,
+    PARENT,
     RESUMES,
     ROW,
     SUMMARY,
@@ -62,7 +66,7 @@ from notata.run.state import (
 from notata.run.storage import RunStorage
 from notata.run.values import Values, row_field
 from notata.series import SeriesWriters
-from notata.store import Location, Store
+from notata.store import Backend, Location, Storage, Store, open_store
 from notata.worker import Worker, WorkerConfig
 
 if TYPE_CHECKING:
@@ -145,6 +149,8 @@ class Logbook(Recorder):
         monitor: Seconds between two samples of processor, memory, disk, network and GPUs, which a thread adds to
             ``series/system.jsonl``; True for 10 seconds. The first sample is taken at the start, the last one at the
             end. Needs the extra ``system``.
+        parent: The run that this one continues, varies or analyses: a `Logbook`, a `LogReader`, its URL or its path.
+            metadata.json gets its URL in the field `parent`. notata does not read that run.
 
     Raises:
         RunExistsError: A run with this id already exists. It is a `FileExistsError`; its `status` and `reader` belong
@@ -187,11 +193,12 @@ class Logbook(Recorder):
         storage_options: Mapping[str, Any] | None = None,
         manifest: bool = True,
         monitor: bool | float | None = False,
+        parent: Logbook | LogReader | Location | None = None,
     ) -> None:
         _check_arguments(callback, overwrite=overwrite, resume=resume)
         _check_switches(manifest=manifest, echo=echo)
         level, interval = level_of(log_level), interval_of(monitor)
-        given = named(params)
+        given, parent_url = named(params), None if parent is None else _url_of(parent)
         self.run_id = _generate_run_id() if run_id is None else str(run_id)
         self.callback = callback
         folder = keys.run_folder(self.run_id)
@@ -221,7 +228,7 @@ class Logbook(Recorder):
         self._mirror: Mirror | None = None
         self._monitor: Monitor | None = None
         try:
-            before = self._claim(environment, overwrite, resume, copy)
+            before = self._claim(environment, overwrite, resume, copy, parent_url)
             self._manifest = self._manifest_writer(storage, before) if manifest else None
             self._begin(before, storage.direct, level, given, content, preallocate=preallocate, echo=echo)
             receipt = storage.records.receipt if self._manifest is None else self._manifest.receipt
@@ -286,11 +293,15 @@ class Logbook(Recorder):
         """Start to sample the system in a thread."""
         self._monitor = Monitor.started(interval, self.path, add=self._series[SYSTEM].add, warn=self.warning)
 
-    def _claim(self, environment: bool, overwrite: bool, resume: bool | str, copy: Store | None) -> RunState | None:
+    def _claim(
+        self, environment: bool, overwrite: bool, resume: bool | str, copy: Store | None, parent: str | None
+    ) -> RunState | None:
         """Claim, replace or resume the run. Return its previous state if it was resumed."""
         fields: dict[str, Any] = {"run_id": self.run_id, "status": "initialized", "start_time": times.now()}
         if copy is not None:
             fields[MIRROR] = copy.url
+        if parent is not None:
+            fields[PARENT] = parent
         if environment:
             fields["environment"] = capture(self._redact)
         try:
@@ -330,6 +341,7 @@ class Logbook(Recorder):
                 show(f"notata: run {self.run_id!r} at {self.url}")
             self._open_log(before, direct, level, echo)
             self._open_series(before, direct)
+            self._inputs, self._inspector = InputRecords(direct, new=before is None), Inspector(self.url)
             if before is not None and (self._store.is_local or before.status not in ENDED):
                 self._remove_abandoned()
             self._params = Parameters(
@@ -933,6 +945,21 @@ def _check_arguments(callback: object, *, overwrite: bool, resume: object) -> No
         raise ConfigurationError("resume keeps an existing run and overwrite removes it: pass only one of them")
     if resume not in (True, False, "force", *_REFUSED):
         raise ConfigurationError(f"invalid resume {resume!r}: pass True, False, 'force', 'unfinished' or 'died'")
+
+
+def _url_of(run: object) -> str:
+    """Return the URL of another run, without credentials. No request.
+
+    Raises:
+        ConfigurationError: It is neither a run nor a location.
+    """
+    if isinstance(run, Recorder | LogReader):
+        return run.url
+    if not isinstance(run, str | os.PathLike | Store | Backend | Storage):
+        raise ConfigurationError(
+            f"invalid parent of type {type(run).__name__}: pass a Logbook, a LogReader, or the URL or path of a run"
+        )
+    return open_store(run).url
 
 
 def _redactor_of(store: Store, copy: Store | None) -> Callable[[str], str]:

@@ -26,6 +26,8 @@ from notata.growing import AppendThread
 from notata.manifest import FileRecords, HashingBackend, SharedManifestWriter
 from notata.provenance import failures
 from notata.reader import LogReader
+from notata.run.inputs import InputRecords
+from notata.run.inspection import Inspector
 from notata.run.journal import Journal, RunLogger, level_of
 from notata.run.monitor import SYSTEM, Monitor, interval_of
 from notata.run.recorder import Recorder
@@ -188,6 +190,8 @@ class Worker(Recorder):
         self.logger = RunLogger("notata", config.level)
         self.logger.addHandler(self.handler)
         own_store = self._store
+        self._inputs = InputRecords(own_store, keys.worker_file(config.rank, keys.INPUTS))
+        self._inspector = Inspector(store.url)
         self._series = SeriesWriters(
             own_store,
             thread,

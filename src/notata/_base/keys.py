@@ -21,6 +21,7 @@ __all__ = [
     "DATA",
     "FAILURE",
     "INDEX",
+    "INPUTS",
     "LOG",
     "MANIFEST",
     "METADATA",
@@ -55,6 +56,7 @@ __all__ = [
 ]
 
 INDEX: Final = "index.csv"
+INPUTS: Final = "inputs.json"
 LOG: Final = "log.txt"
 MANIFEST: Final = "manifest.json"
 METADATA: Final = "metadata.json"

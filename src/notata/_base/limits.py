@@ -17,6 +17,8 @@ __all__ = [
     "INDEX_CELLS",
     "INDEX_PART",
     "INDEX_PARTS",
+    "INPUTS",
+    "INPUTS_NUMBER",
     "LINE",
     "LINE_SHOWN",
     "LOG",
@@ -80,6 +82,12 @@ INDEX_PART: Final = 256 * 2**20
 
 INDEX_PARTS: Final = 8 * 2**30
 """Bytes of all parts of an index, for some ten million runs; a row takes about three times its bytes in memory."""
+
+INPUTS: Final = 2 * 2**20
+"""Bytes of inputs.json, which is stored again with each input."""
+
+INPUTS_NUMBER: Final = 2000
+"""Inputs of a run, or of one of its workers."""
 
 LOG: Final = 256 * 2**20
 """Bytes of log.txt for `LogReader.log`; `tail` and `grep` read logs of any size in pieces."""

@@ -89,6 +89,7 @@ def _parts(one: Overview) -> Iterator[_Part]:
         yield _Part(title, [(str(name), _value(value)) for name, value in values.items()])
     for name, summary in one.series.items():
         yield _Part(f"series {one_line(name, _WIDTH)}, {_extent(summary)}", list(_columns(summary)))
+    yield _inputs(one)
     if one.failure is not None:
         yield _Part("failure", list(_failure(one.failure)))
     if one.caught_in_all:
@@ -116,6 +117,8 @@ def _facts(one: Overview) -> Iterator[tuple[str, str]]:
         yield "workers", ", ".join(one.workers)
     if one.mirror:
         yield "mirror", one_line(one.mirror)
+    if one.parent:
+        yield "parent", one_line(one.parent)
     if one.resumes:
         last = one.resumes[-1]
         yield (
@@ -170,6 +173,20 @@ def _failure(failure: Failure) -> Iterator[tuple[str]]:
                 yield (f"    {frame.code}",)
     for line in failure.text.splitlines()[-3 * _FRAMES :]:
         yield (f"  {line}",)
+
+
+def _inputs(one: Overview) -> _Part:
+    """Return the inputs with size, digest, and the run that they lie in."""
+    rows = [
+        (
+            one_line(found.url, _WIDTH),
+            "unknown" if found.size is None else display.size(found.size),
+            ", ".join(filter(None, [found.sha256[:12], found.run_id and f"of run {one_line(found.run_id, _WIDTH)}"])),
+        )
+        for found in one.inputs[:_FILES]
+    ]
+    rest = display.more(len(one.inputs), _FILES)
+    return _Part("inputs", [*rows, *([(f"… {rest}", "", "")] if rest else [])])
 
 
 def _files(title: str, sizes: Mapping[str, int]) -> _Part:

@@ -329,7 +329,7 @@ def run_page(
         "params": bounded.of(run.params),
         "metrics": bounded.of(run.metrics),
         "series": _summaries(overview, bounded),
-        "fields": bounded.of(overview.fields),
+        "fields": bounded.of({**overview.fields, **({"parent": overview.parent} if overview.parent else {})}),
         "environment": bounded.of(environment),
         "failure": failure,
         "caught": [_failure(one) for one in overview.caught],

@@ -33,6 +33,7 @@ from notata.errors import (
 from notata.manifest import Document, VerifyReport, verify
 from notata.manifest.trust import is_of_run
 from notata.reader.base import Reader
+from notata.run.inputs import Input, stored
 from notata.run.parameters import parameters
 from notata.run.runlog import RunLog
 from notata.run.state import ENDED, RunState, lease_of, read_state
@@ -167,6 +168,31 @@ class LogReader(Reader):
         except MissingError:
             data = b""
         return RunLog(data.decode("utf-8", "backslashreplace"))
+
+    @property
+    def inputs(self) -> list[Input]:
+        """The files and folders that the run has recorded with `Recorder.input`, in the order of their first use.
+
+        Those of workers follow, with their rank. Cost: one request, one for each 1000 files of workers, and one for
+        each worker with inputs.
+
+        Raises:
+            TooLargeError: The file exceeds 2 MiB, so notata did not write it.
+            StorageError: The files cannot be read.
+
+        >>> from notata import Logbook
+        >>> mesh = log.text("mesh", "4 cells")
+        >>> run = Logbook("informed", "memory://reading")
+        >>> path = run.input(mesh)
+        >>> [(one.run_id == log.run_id, one.size) for one in LogReader("memory://reading/log_informed").inputs]
+        [(True, 7)]
+        """
+        found = stored(self._store)
+        for entry in self._store.list(keys.WORKERS, skipped=self._warn_skipped):
+            _, rank, name = (*entry.key.split("/", 2), "", "")[:3]
+            if name == keys.INPUTS:
+                found += stored(self._store, entry.key, rank)
+        return found
 
     # -- content -------------------------------------------------------------------------------------------
 

@@ -12,12 +12,14 @@ from pathlib import Path, PurePath
 from typing import IO, TYPE_CHECKING, Any, Final, overload
 
 from notata import formats
-from notata._base import keys
+from notata._base import display, keys, limits
 from notata._base.display import listed
 from notata._base.progress import Wanted, shown
 from notata._base.terminal import one_line
 from notata.errors import ConfigurationError, EncodeError, FolderError, MissingError, NotataError, StorageError
 from notata.formats import Drawing, current_figure, encode
+from notata.run.inputs import InputRecords
+from notata.run.inspection import Inspector
 from notata.run.lines import LogMethods
 from notata.series import SCALARS, Series, SeriesWriters
 from notata.store import Entry, Store, open_beside, open_store
@@ -45,6 +47,8 @@ class Recorder(LogMethods, ABC):
 
     _store: Store
     _series: SeriesWriters
+    _inputs: InputRecords
+    _inspector: Inspector
 
     @abstractmethod
     def _check(self) -> None:
@@ -299,6 +303,60 @@ class Recorder(LogMethods, ABC):
         within = root != own_root and root.startswith(own_root)
         left_out = f"{own_root}{target}/" if within else own_root
         return [entry for entry in source.list() if not f"{root}{entry.key}".startswith(left_out)]
+
+    # -- inputs --------------------------------------------------------------------------------------------
+
+    def input(
+        self,
+        path: str | os.PathLike[str] | UPath,
+        *,
+        digest: bool | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> StoredPath:
+        """Record a file or folder that the run reads in ``inputs.json``, and return its path to open it.
+
+        notata stores the URL without credentials, the size, the time, the SHA-256 of a file on a local disk or in
+        memory, and the version (ETag or generation) of a file in a bucket. If the input lies in another run, notata
+        stores the id of that run, and takes the digest from its manifest if the manifest still holds for the file. The
+        same input is recorded once. If it has changed since, both states are recorded. A run records at most 2000
+        inputs; a folder counts as one.
+
+        Args:
+            path: A file or folder: a local path, any fsspec URL, or a UPath. It can be large: it is read in pieces.
+            digest: Whether to read the content for its SHA-256. By default notata reads it on a local disk and in
+                memory, but does not download it from a bucket. True reads it there, too; False never does.
+            storage_options: Options for fsspec. They never appear in a file, message or repr.
+
+        Returns:
+            The path of the input: a `pathlib.Path` on a local disk, a `upath.UPath` elsewhere.
+
+        Raises:
+            MissingError: The file or folder does not exist. It is a `FileNotFoundError`.
+            StorageError: It cannot be read, or the record cannot be stored.
+
+        Cost in a bucket: one request to look up a file, or one for each 1000 files of a folder; two for the manifest of
+        each run that the inputs lie in; and one to store the record.
+
+        >>> from notata import Logbook
+        >>> mesh = log.json("mesh", {"cells": 4})
+        >>> later = Logbook("later", "memory://docstrings")
+        >>> later.input(mesh).name
+        'mesh.json'
+        >>> [(one.url.rpartition("/")[2], one.size) for one in later.reader.inputs]
+        [('mesh.json', 17)]
+        """
+        self._check()
+        found = self._inspector.inspect(path, digest, storage_options)
+        one = found.found
+        for problem in found.problems:
+            self.warning("Input: %s", one_line(problem, 1000))
+        if self._inputs.add(one):
+            size = "unknown size" if one.size is None else display.size(one.size)
+            self.info("Input %s (%s%s)", one_line(one.url, 1000), size, f", of run {one.run_id}" if one.run_id else "")
+        else:
+            most = limits.INPUTS_NUMBER
+            self.warning("Input %s is not in %s: a run records at most %d", one_line(one.url, 1000), keys.INPUTS, most)
+        return found.path
 
     # -- values over time ----------------------------------------------------------------------------------
 

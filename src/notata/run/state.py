@@ -25,6 +25,7 @@ __all__ = [
     "LEASE",
     "MIRROR",
     "MISSED",
+    "PARENT",
     "RESUMES",
     "ROW",
     "SUMMARY",
@@ -52,6 +53,9 @@ LEASE: Final = "lease"
 
 MIRROR: Final = "mirror"
 """Field of metadata.json: the URL of the mirror, without credentials."""
+
+PARENT: Final = "parent"
+"""Field of metadata.json: the URL of the run that this one continues or varies, without credentials."""
 
 RESUMES: Final = "resumes"
 """Field of metadata.json: one entry for each time that the run was resumed."""

@@ -7,18 +7,20 @@ files that describe a failure, and the end of the log. Damaged or missing files 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from notata import formats
-from notata._base import display, keys
+from notata._base import display, keys, limits
 from notata._base.notebook import names, page, problem
 from notata.errors import ConfigurationError, NotataError
 from notata.formats import flattened
 from notata.reader.notebook import files_table, shown_time, state_facts
 from notata.run import parameters
-from notata.run.state import MIRROR, RESUMES, SUMMARY, lease_of
+from notata.run.inputs import Input, parsed
+from notata.run.state import MIRROR, PARENT, RESUMES, SUMMARY, lease_of
 from notata.run.values import metrics_of
 from notata.search.choosing import Query
 from notata.search.finding import look_up
@@ -42,11 +44,14 @@ _CHAIN: Final = 10  # maximum length of a chain of exceptions
 _MEMBERS: Final = 5  # exceptions kept of a group
 _CAUGHT: Final = 3  # last caught exceptions that are read
 _PARAMETERS: Final = 2**20  # maximum size of parameters or metrics that are read
+_WORKERS: Final = 20  # workers whose inputs are read
 _NAMED: Final = 3  # runs that an error message names
 
+_WORKER_INPUTS: Final = re.compile(rf"{keys.WORKERS}/[^/]+/{re.escape(keys.INPUTS)}")
+
 _OWN: Final = frozenset({
-    "copied", "end_time", "environment", "failure_reason", "failure_type", "lease", "mirror", "resumes", "row",
-    "run_id", "runtime_sec", "series_summary", "start_time", "status", "workers",
+    "copied", "end_time", "environment", "failure_reason", "failure_type", "lease", "mirror", "parent", "resumes",
+    "row", "run_id", "runtime_sec", "series_summary", "start_time", "status", "workers",
 })  # fmt: skip
 """Fields of metadata.json that are shown in other parts; all other fields are the user's."""
 
@@ -126,6 +131,8 @@ class Overview:
         workers: The ranks of workers that wrote files of the run.
         mirror: The URL of the mirror; empty if there is none.
         resumes: Times and reasons of resumptions, as recorded in metadata.json.
+        parent: The URL of its parent; empty if there is none.
+        inputs: The files and folders that it has recorded with `log.input`; those of the first 20 workers follow.
         series: For each series number of rows, last step, and the summary of each column, as in `Series.summary`. Of a
             run that has not ended, as of its last heartbeat.
         log: The last lines of log.txt.
@@ -144,6 +151,8 @@ class Overview:
     workers: tuple[str, ...] = ()
     mirror: str = ""
     resumes: tuple[Mapping[str, Any], ...] = ()
+    parent: str = ""
+    inputs: tuple[Input, ...] = ()
     series: Mapping[str, Any] = field(default_factory=dict)
     log: tuple[str, ...] = ()
     log_size: int = 0
@@ -162,7 +171,7 @@ class Overview:
     def record(self) -> dict[str, Any]:
         """Return its fields by name, as plain values: those of its `Run`, and its own."""
         first = ("environment", "fields", "failure", "caught", "caught_in_all")
-        last = ("sizes", "workers", "mirror", "resumes", "series", "log", "log_size", "problems")
+        last = ("sizes", "workers", "mirror", "resumes", "parent", "inputs", "series", "log", "log_size", "problems")
         return {
             **self.run.record(),
             "params": self.run.params,
@@ -171,6 +180,8 @@ class Overview:
             **{folder: self.below(folder) for folder in (keys.ARTIFACTS, keys.DATA, keys.PLOTS)},
             **{name: getattr(self, name) for name in last},
             "mirror": self.mirror or None,
+            "parent": self.parent or None,
+            "inputs": [{**one.record(), **({"rank": one.rank} if one.rank else {})} for one in self.inputs],
         }
 
     def _failure_facts(self) -> dict[str, str]:
@@ -331,6 +342,7 @@ def _wanted(run: Run, lines: int) -> Iterator[tuple[str, int, int]]:
             yield keys.FAILURE, 0, sizes[keys.FAILURE]
         elif sizes.get(keys.TRACEBACK):
             yield keys.TRACEBACK, max(0, sizes[keys.TRACEBACK] - _TEXT), sizes[keys.TRACEBACK]
+    yield from ((key, 0, sizes[key]) for key, _ in _input_files(sizes))
     for key in _caught(sizes)[-_CAUGHT:]:
         if 0 < sizes[key] <= _FAILURE:
             yield key, 0, sizes[key]
@@ -338,6 +350,12 @@ def _wanted(run: Run, lines: int) -> Iterator[tuple[str, int, int]]:
         yield from ((key, 0, sizes[key]) for key in parameters.FILES if 3 < sizes.get(key, 0) <= _PARAMETERS)
     if run.metrics.keys() == _of_series(run).keys() and 3 < sizes.get(keys.METRICS, 0) <= _PARAMETERS:
         yield keys.METRICS, 0, sizes[keys.METRICS]
+
+
+def _input_files(sizes: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Return the keys of the files with inputs that are read, with the rank of the worker; empty for the owner."""
+    found = sorted((key, key.split("/")[1]) for key in sizes if _WORKER_INPUTS.fullmatch(key))[:_WORKERS]
+    return [(key, rank) for key, rank in [(keys.INPUTS, ""), *found] if 0 < sizes.get(key, 0) <= limits.INPUTS]
 
 
 def _of_series(run: Run) -> dict[str, Any]:
@@ -373,6 +391,8 @@ class _OverviewBuilder:
             tuple(sorted({key.split("/")[1] for key in self._sizes if key.startswith(f"{keys.WORKERS}/")})),
             str(fields.get(MIRROR) or ""),
             tuple(one for one in resumes if isinstance(one, dict)) if isinstance(resumes, list) else (),
+            str(fields.get(PARENT) or ""),
+            tuple(self._inputs()),
             loaded(fields.get(SUMMARY)),
             *self._log(lines),
             tuple(self._problems),
@@ -389,6 +409,11 @@ class _OverviewBuilder:
             metrics = {**_of_series(self._run), **found}
             self._problems += [problem] if problem else []
         return replace(self._run, params=params, metrics=metrics)
+
+    def _inputs(self) -> Iterator[Input]:
+        for key, rank in _input_files(self._sizes):
+            if key in self._blobs:
+                yield from parsed(self._blobs[key].data, rank)
 
     def _params(self, key: str) -> Mapping[str, Any]:
         try:

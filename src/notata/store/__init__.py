@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from notata._base.display import indefinite
@@ -34,6 +34,7 @@ __all__ = [
     "Storage",
     "Store",
     "default_base",
+    "open_around",
     "open_base",
     "open_beside",
     "open_store",
@@ -196,6 +197,33 @@ def open_beside(
         folder, name = whole, ""
     links[at] = f"{scheme}://{folder or slash}{mark}{query}"
     return open_store("::".join(links), options, timeout=timeout), name
+
+
+def open_around(
+    path: str | os.PathLike[str] | UPath,
+    fits: Callable[[str], bool],
+    storage_options: Mapping[str, Any] | None = None,
+) -> list[tuple[Store, str]]:
+    """Return the stores of the folders around a file, or of itself, whose names fit, and its key in each of them.
+
+    No request. The innermost folder comes first. A chain of URLs and a web address have none.
+
+    >>> open_around("memory://runs/log_a/data/t.npy", lambda name: name.startswith("log_"))
+    [(Store('memory://runs/log_a'), 'data/t.npy')]
+    """
+    url, options = _location(path)
+    options |= storage_options or {}
+    match = _URL.match(url)
+    if "::" in url or (match and match[1].lower() in ("http", "https")):
+        return []
+    start = match.end() if match else 0
+    text = url[start:] if match else _absolute(url).replace(os.sep, "/")
+    parts = text.rstrip("/").split("/")
+    found = [number for number, name in enumerate(parts, 1) if fits(name)]
+    return [
+        (open_store(url[:start] + "/".join(parts[:number]), options or None), "/".join(parts[number:]))
+        for number in reversed(found)
+    ]
 
 
 def _remote(scheme: str, url: str, options: dict[str, Any], timeout: float) -> Store:
