@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import math
+import re
+from datetime import datetime, timedelta
 from typing import Final
 
-__all__ = ["YEARS", "moment", "now"]
+from notata.errors import ConfigurationError
+
+__all__ = ["SPAN_UNITS", "YEARS", "moment", "now", "span"]
+
+SPAN_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+"""The units of a span of time, in seconds."""
+
+_SPAN: Final = re.compile(rf"(\d+\.?\d*)([{''.join(SPAN_UNITS)}]?)")
 
 YEARS: Final = range(1900, 9000)
 """Valid years of a time in a run. Sums and differences of such times are within the range of `datetime`."""
@@ -34,3 +43,31 @@ def moment(text: object, *, needs_zone: bool = False) -> datetime | None:
         return None if needs_zone else found.astimezone()
     except (ValueError, OverflowError):
         return None
+
+
+def span(given: str | float | timedelta) -> float:
+    """Return a span of time in seconds.
+
+    Args:
+        given: A number with a unit, such as ``"90d"``, ``"12h"``, ``"30m"`` or ``"2w"``; seconds; or a `timedelta`.
+
+    Raises:
+        ConfigurationError: It is no span of time, is negative, or has no end.
+
+    >>> span("90d"), span("1.5h"), span(60), span(timedelta(minutes=2))
+    (7776000.0, 5400.0, 60.0, 120.0)
+    """
+    seconds = math.nan
+    if isinstance(given, timedelta):
+        seconds = given.total_seconds()
+    elif isinstance(given, str):
+        found = _SPAN.fullmatch(given.strip())
+        seconds = float(found[1]) * SPAN_UNITS[found[2] or "s"] if found else math.nan
+    elif not isinstance(given, bool):
+        seconds = float(given)
+    if not 0 <= seconds < math.inf:
+        raise ConfigurationError(
+            f"{given!r} is not a span of time. Write a number and a unit: 30m, 12h, 90d or 2w for minutes, hours, days "
+            "or weeks"
+        )
+    return seconds

@@ -17,6 +17,7 @@ __all__ = ["ls"]
 
 _COLUMNS = ("run", "status", "age", "duration", "size")
 _MORE = ("started", "files", "host", "reason", "url")
+_PINNED = "pinned"  # the last column, if a run is pinned
 _UNKNOWN = "\N{EN DASH}"  # the size of a run that was not listed
 _REASON = 80  # characters of a failure reason shown to people
 
@@ -39,7 +40,8 @@ def ls(asked: Asked, long: bool, fresh: bool) -> None:
     """List the runs at or below each URL, at any depth.
 
     On a terminal ages and sizes are human-readable, and 'running?' marks a run whose state is unknown. In a pipe there
-    is one run a line, with tabs: ages and durations in seconds, sizes in bytes, and times as ISO 8601.
+    is one run a line, with tabs: ages and durations in seconds, sizes in bytes, and times as ISO 8601. If a run is
+    pinned, the last column says so.
 
     The runs of an experiment with more than 10,000 of them come from its index, without their sizes. A note says how
     old it is.
@@ -57,9 +59,10 @@ def ls(asked: Asked, long: bool, fresh: bool) -> None:
         if people and all(run.url == run.name for run in found):
             columns = tuple(name for name in columns if name != "url")
         cells = _for_people if people else _for_programs
+        pinned = [_PINNED] if any(run.pinned for run in found) else []
         output.rows(
-            columns,
-            ((cells(run))[: len(columns)] for run in found),
+            [*columns, *pinned],
+            ([*cells(run)[: len(columns)], *(_PINNED if run.pinned else "" for _ in pinned)] for run in found),
             right=("age", "duration", "size", "files"),
             colours=output.COLOURS | {"running?": "cyan"},
             last="run",

@@ -9,8 +9,9 @@ from typing import Any
 
 from notata._base import keys
 from notata._base.times import moment
+from notata.formats import Json, encode
 from notata.mirror.files import Pair
-from notata.run.state import COPIED, ENDED, RESUMES, lease_of, parsed
+from notata.run.state import COPIED, ENDED, PINNED, RESUMES, is_pinned, lease_of, parsed
 from notata.store import Blob, Entry
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "only_there",
     "phases",
     "why_ahead",
+    "with_pin",
 ]
 
 
@@ -54,6 +56,11 @@ class Metadata:
         return self.get("status") in ENDED
 
     @property
+    def is_pinned(self) -> bool:
+        """True if it protects the run from removal."""
+        return is_pinned(self.fields or {})
+
+    @property
     def attempt(self) -> tuple[object, object]:
         """The identity of the run and of its attempt."""
         return (self.get("start_time"), lease_of(self.fields or {}).get("owner"))
@@ -62,6 +69,17 @@ class Metadata:
 def is_another_run(here: Metadata, there: Metadata) -> bool:
     """Check whether the target has another run than the source, or what may be one."""
     return here.fields is None or there.fields is None or here.get("start_time") != there.get("start_time")
+
+
+def with_pin(here: Metadata, there: Metadata | None) -> Metadata:
+    """Return the source's metadata.json with the pin of the target, if the source says nothing about pins.
+
+    So a copy that the user has pinned stays pinned. `notata unpin` stores false, which is copied like any other value.
+    """
+    if there is None or not there.is_pinned or is_another_run(here, there) or PINNED in (here.fields or {}):
+        return here
+    fields = {**(here.fields or {}), PINNED: there.get(PINNED)}
+    return Metadata(encode(Json("metadata"), fields), here.version, fields)
 
 
 def is_being_replaced(there: Metadata) -> bool:

@@ -184,7 +184,8 @@ class _Update:
         # The target is listed before the source: so a file that only the target has was deleted at the source, and not
         # added meanwhile, and a later state at the target did not come from the source meanwhile.
         listed = self._list_target() if found is None else found
-        self._there, self._here = self._read_metadata(found)
+        self._there, here = self._read_metadata(found)
+        self._here = plans.with_pin(here, self._there)
         replaces = self._there is not None and self._replaces(self._there)
         if replaces and (self._memory.known or self._memory.compared or self._only is not None):
             self._memory.forget_run()  # what is known belongs to the previous run
@@ -277,7 +278,14 @@ class _Update:
             return False
         if plans.is_another_run(self._here, there):
             if self._options.replace and not self._memory.had_run(self._here):
-                return True
+                if not there.is_pinned:
+                    return True
+                raise RunExistsError(
+                    f"{self._target.url} holds another run of this id, which is pinned; copy to another place, or "
+                    "unpin that run by notata unpin",
+                    url=self._target.url,
+                    key=keys.METADATA,
+                )
             what = "a run whose metadata.json cannot be read" if there.fields is None else "another run of this id"
             why = f"holds {what}; copy to another place, or replace it by notata sync --delete"
         elif ahead := plans.why_ahead(self._here, there):

@@ -24,6 +24,7 @@ from notata.errors import (
     FolderError,
     KeyNameError,
     MissingError,
+    RunExistsError,
     RunMissingError,
     StorageError,
     StoredNameError,
@@ -35,8 +36,8 @@ from notata.mirror.many import RunCopies, RunFiles, gapped_runs
 from notata.mirror.options import CopyOptions
 from notata.mirror.places import check_separate
 from notata.run.listings import inside, name_of, runs_in, split
-from notata.run.removal import remove_run
-from notata.run.state import MIRROR, parsed
+from notata.run.removal import pinned_error, remove_run
+from notata.run.state import MIRROR, is_pinned, parsed
 from notata.store import Entry, Location, Store, open_store
 from notata.store.backends.spelling import aligned
 from notata.store.gaps import Gaps
@@ -279,12 +280,15 @@ class _Sync:
         """Remove a run that the source does not have."""
         gone: Mapping[str, int] = {key: entry.size for key, entry in entries.items()}
         try:
+            run = self._target.below(folder)
+            found = run.fetch(keys.METADATA)
+            if is_pinned(parsed(found.data) or {}):
+                raise pinned_error(run.url)
             if not self._options.dry_run:
-                run = self._target.below(folder)
-                removed = remove_run(run, run.fetch(keys.METADATA), entries.values())
+                removed = remove_run(run, found, entries.values())
                 self.errors += removed.errors.values()
                 gone = removed.gone
-        except (KeyNameError, StorageError) as error:
+        except (KeyNameError, RunExistsError, StorageError) as error:
             self.errors.append(error)
         else:
             self.results |= {keys.join(folder, key): CopyResult("deleted", size) for key, size in gone.items()}

@@ -33,7 +33,7 @@ from notata.errors import (
 )
 from notata.run.heartbeat import Heartbeat
 from notata.run.refusals import Refusals, is_written_by_ancestor
-from notata.run.state import ENDED, LEASE, RunState, claimable, lease_of, metadata, parsed, state_of
+from notata.run.state import ENDED, LEASE, RunState, claimable, is_pinned, lease_of, metadata, parsed, state_of
 from notata.store import Store
 from notata.store.gaps import Gaps
 
@@ -137,7 +137,8 @@ class Lease:
             Whether there was an old run.
 
         Raises:
-            RunExistsError: Another writer claimed the run at the same time, or a parent of this process is writing it.
+            RunExistsError: The run is pinned, another writer claimed it at the same time, or a parent of this process
+                is writing it.
         """
         try:
             there = self._replace({**fields, "status": "replacing"})
@@ -158,6 +159,8 @@ class Lease:
             stored = parsed(found.data) or {}
             if stored.get("status") not in ENDED and is_written_by_ancestor(stored):
                 raise self._refusals.written_by_ancestor()
+            if is_pinned(stored):
+                raise self._refusals.pinned(stored.get("status"))
             before, owner = owner, lease_of(stored).get("owner")
             if before not in (None, owner):
                 raise ConflictError(f"{self._store.url}: another writer took the run", url=self._store.url)

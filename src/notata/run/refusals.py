@@ -61,6 +61,14 @@ class Refusals:
             "running",
         )
 
+    def pinned(self, status: object) -> RunExistsError:
+        """Return the error for a pinned run that another one would replace."""
+        return self._exists(
+            f"cannot replace {self._run} at {self._store.url}: it is pinned. Choose another run_id, or unpin it: "
+            "notata unpin URL",
+            status if isinstance(status, str) else None,
+        )
+
     def not_resumable(self, state: RunState) -> RunExistsError:
         """Return the error for a run that cannot be resumed in this state."""
         if state.status == "complete":

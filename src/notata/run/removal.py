@@ -13,13 +13,13 @@ from functools import partial
 from typing import Final
 
 from notata._base import keys
-from notata.errors import BatchError, ConflictError, DeadlineError, ExistsError, StorageError
+from notata.errors import BatchError, ConflictError, DeadlineError, ExistsError, RunExistsError, StorageError
 from notata.formats import JSON, encode
-from notata.run.state import LEASE, find_metadata, parsed
+from notata.run.state import LEASE, PINNED, find_metadata, is_pinned, parsed
 from notata.store import ABSENT, Blob, Entry, Store
 from notata.store.gaps import Gaps
 
-__all__ = ["RemovalResult", "errors_by_key", "remove_run"]
+__all__ = ["RemovalResult", "errors_by_key", "pinned_error", "remove_run"]
 
 AT_ONCE: Final = 1000  # files per deletion request of S3; the owner of the run is checked before each request
 
@@ -42,7 +42,9 @@ class RemovalResult:
     links: tuple[str, ...] = ()
 
 
-def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None = None) -> RemovalResult:
+def remove_run(
+    run: Store, found: Blob | None, entries: Iterable[Entry] | None = None, *, pinned: bool = False
+) -> RemovalResult:
     """Remove the run in a store.
 
     If another writer claims the run during the removal, its files are kept. S3 deletes by name, so there a file is kept
@@ -53,8 +55,10 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
         run: The store of the run.
         found: The metadata.json when the removal was decided; None if there was none.
         entries: The files to remove, as listed; by default all files of the run, including unfinished writes.
+        pinned: Also remove a pinned run.
 
     Raises:
+        RunExistsError: The run is pinned; nothing was removed.
         ConflictError: metadata.json has changed, so nothing was removed, or nothing more from then on.
         FolderError: The run's folder is a link; nothing was removed.
         StorageError: The storage failed.
@@ -67,6 +71,8 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
     (['log.txt', 'manifest.json', 'metadata.json'], [])
     """
     run = run.strictly()
+    if found is not None and not pinned and is_pinned(parsed(found.data) or {}):
+        raise pinned_error(run.url)
     gaps = Gaps()
     listed = run.list_all(skipped=gaps) if entries is None else list(entries)
     last = _mark_replacing(run, found)
@@ -95,9 +101,14 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
 
 
 def _mark_replacing(run: Store, found: Blob | None) -> Entry:
-    """Set the status ``replacing`` and remove the owner in metadata.json; its next heartbeat detects that."""
+    """Set the status ``replacing`` and remove the owner in metadata.json; its next heartbeat detects that.
+
+    The pin goes too: the user decided to remove the run, and another removal continues without a new decision.
+    """
     fields = {} if found is None else parsed(found.data) or {}
-    data = encode(JSON, {**{name: value for name, value in fields.items() if name != LEASE}, "status": "replacing"})
+    data = encode(
+        JSON, {**{name: value for name, value in fields.items() if name not in (LEASE, PINNED)}, "status": "replacing"}
+    )
     try:
         version = run.put(keys.METADATA, data, ABSENT if found is None else found.version)
     except (ConflictError, ExistsError) as error:
@@ -109,6 +120,13 @@ def _check(run: Store, version: str) -> None:
     now = find_metadata(run)
     if now is None or now.version != version:
         raise _claimed_error(run)
+
+
+def pinned_error(name: str) -> RunExistsError:
+    """Return the error for a pinned run that is not removed."""
+    return RunExistsError(
+        f"{name} is pinned, and was kept; unpin it by notata unpin, or remove it by notata rm --pinned"
+    )
 
 
 def _claimed_error(run: Store) -> ConflictError:

@@ -26,6 +26,7 @@ __all__ = [
     "MIRROR",
     "MISSED",
     "PARENT",
+    "PINNED",
     "RESUMES",
     "ROW",
     "SUMMARY",
@@ -35,6 +36,7 @@ __all__ = [
     "claimable",
     "find_metadata",
     "is_gone",
+    "is_pinned",
     "lease_of",
     "metadata",
     "number",
@@ -71,6 +73,9 @@ WORKERS: Final = "workers"
 
 COPIED: Final = "copied"
 """Field of metadata.json: a copy is in progress. It takes the place of the fields of the end."""
+
+PINNED: Final = "pinned"
+"""Field of metadata.json: true protects the run from removal and from replacement by another run."""
 
 MISSED: Final = 4
 """Number of missed heartbeats after which a run counts as dead."""
@@ -139,6 +144,15 @@ def read_state(store: Store) -> tuple[dict[str, Any], RunState]:
         found = store.fetch(keys.METADATA)
         fields = metadata(found, store.url, keys.METADATA)
     return fields, state_of(fields, found)
+
+
+def is_pinned(fields: Mapping[str, Any]) -> bool:
+    """Check whether a run is protected from removal: any value of `PINNED` but false, null, 0 and empty ones counts.
+
+    >>> is_pinned({"pinned": True}), is_pinned({"pinned": False}), is_pinned({})
+    (True, False, False)
+    """
+    return bool(fields.get(PINNED))
 
 
 def is_gone(fields: Mapping[str, Any]) -> bool:

@@ -116,6 +116,7 @@ class Run:
         metrics: The content of ``artifacts/metrics.json``, if it was requested.
         metadata: The content of its metadata.json; empty if it was not, or cannot be read.
         metrics_error: Why requested parameters or metrics are missing; empty otherwise.
+        pinned: Whether the run is protected from removal.
         unfinished: Bytes of files that are still being written, or that a killed process left; not part of `size`.
         unfinished_files: The number of those files; not part of `files`.
         folder: The path of the run in the place; empty if it is the place itself.
@@ -139,6 +140,7 @@ class Run:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     metrics_error: str = ""
+    pinned: bool = False
     unfinished: int | None = 0
     unfinished_files: int | None = 0
     folder: str = field(default="", repr=False, compare=False)
@@ -231,6 +233,7 @@ class Run:
             "params": row.params,
             "metrics": row.metrics,
             "metrics_error": row.metrics_error,
+            "pinned": row.pinned,
         }
         if self._outline is None or self._within is None:
             return replace(self, **values)
@@ -325,10 +328,10 @@ class Run:
         return File(name, self.store, self.entries[key], "") if key in self.entries else File.of(name, self.store, key)
 
     def record(self) -> dict[str, Any]:
-        """Return its fields by name, as `notata ls` prints them; without parameters and metrics."""
+        """Return its fields by name, as `notata ls` prints them; without parameters and metrics. ``pinned`` only if it is true."""
         names = "name run_id url status certain why started ended age seconds size files host failure_reason"
         fields = {name: getattr(self, name) for name in (*names.split(), "unfinished", "unfinished_files")}
-        return fields | {"host": self.host or None}
+        return fields | {"host": self.host or None} | ({"pinned": True} if self.pinned else {})
 
 
 def _size(entries: Mapping[str, Entry]) -> int:
@@ -411,6 +414,7 @@ _OF_ROW: Final[Mapping[str, Callable[[Row, Origin], Any]]] = {
     "failure_reason": lambda row, _: row.failure_reason,
     "metadata": _no_entries,
     "metrics_error": lambda row, _: row.metrics_error,
+    "pinned": lambda row, _: row.pinned,
     "unfinished": _nothing,
     "unfinished_files": _nothing,
     "folder": _folder,

@@ -10,7 +10,7 @@ from typing import Any
 from notata._base import keys
 from notata._base.times import moment
 from notata.errors import MissingError, NotataError
-from notata.run.state import ENDED, RunState, is_gone, lease_of, number, parsed, previous_runtime, state_of
+from notata.run.state import ENDED, RunState, is_gone, is_pinned, lease_of, number, parsed, previous_runtime, state_of
 from notata.search.finding import look_up
 from notata.search.places import Place, Run
 from notata.search.target import Failed, Target, raise_error
@@ -173,6 +173,7 @@ def _summarized(run: Run, blob: Blob | None, error: Exception | None) -> Run:
         ended=moment(fields.get("end_time")) if state.status in ENDED else None,
         seconds=_seconds(fields, state, began, _until(run, fields, state)),
         failure_reason=_failure(fields, state),
+        pinned=is_pinned(fields),
         metadata=fields,
     )
 

@@ -270,7 +270,9 @@ def usual_columns(runs: Sequence[Run]) -> list[tuple[str, str]]:
     params = {name: f"params.{name}" for name in sorted(found)}
     found = flat_names((run.metrics for run in runs), None if origin is None else origin.names.metrics)
     metrics = {name: f"metrics.{name}" for name in sorted(found)}
-    facts = [name for name in ("failure_reason", "metrics_error") if origin is None or name in origin.names.facts]
+    facts = [
+        name for name in ("failure_reason", "metrics_error", "pinned") if origin is None or name in origin.names.facts
+    ]
     taken = {*FACTS, *_PARTS, "metadata"}
     columns = [("name", "name")] * (origin is None and len({run.run_id for run in runs}) < len(runs))
     columns += [("run_id", "run_id")]

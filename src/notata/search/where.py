@@ -32,7 +32,7 @@ MISSING: Final[Any] = object()
 _PARTS: Final = ("params", "metrics", "metadata")
 
 _FROM_LISTING: Final = frozenset({
-    "name", "run_id", "url", "size", "files", "status", "failure_reason", "metrics_error", "params", "metrics",
+    "name", "run_id", "url", "size", "files", "status", "failure_reason", "metrics_error", "params", "metrics", "pinned",
 })  # fmt: skip
 """Facts that are known without the metadata.json of a run, if index.csv has its row."""
 
@@ -52,7 +52,7 @@ def _fact(name: str) -> Callable[[Run], Any]:
 
 _NAMES: Final = (
     "name", "run_id", "url", "status", "certain", "started", "ended", "age", "seconds", "size", "files",
-    "failure_reason", "metrics_error", "host",
+    "failure_reason", "metrics_error", "host", "pinned",
 )  # fmt: skip
 
 FACTS: Final[Mapping[str, Callable[[Run], Any]]] = {name: _fact(name) for name in _NAMES}

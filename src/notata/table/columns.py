@@ -201,10 +201,13 @@ def is_ours(data: bytes) -> bool:
 
 
 def _line(columns: Columns, row: Row) -> list[str]:
-    """Return the row's cells. Too long ones are omitted together with the revision, so that readers read the run."""
+    """Return the row's cells. Too long ones are omitted together with the revision, so that readers read the run.
+
+    The row of a pinned run has no revision either, as there is no column for pins.
+    """
     values = {name: _text(value) if name in FIXED else _cell(value) for name, value in columns.record(row)}
     kept = {name: text for name, text in values.items() if len(text) <= _LONGEST}
-    if len(kept) < len(values):
+    if len(kept) < len(values) or row.pinned:
         kept.pop(REVISION, None)
     return [kept.get(name, "") for name in columns.header]
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from notata.errors import EncodeError
 from notata.formats import without_surrogates
+from notata.run.state import PINNED
 from notata.series.summary import NONFINITE, nonfinite_word
 from notata.table.names import Names
 from notata.table.row import Row
@@ -77,6 +78,8 @@ def encoded_row(row: Row) -> bytes:
         fields["metrics_error"] = row.metrics_error
     fields |= {"started": row.started, "ended": row.ended, "seconds": row.seconds, "host": row.host}
     fields |= {"attempt": row.attempt, "revision": row.revision, "time": round(row.time, 6)}
+    if row.pinned:
+        fields[PINNED] = True
     try:
         return _line(fields)
     except UnicodeEncodeError:
@@ -193,7 +196,8 @@ def decoded(data: bytes) -> Lines:
             id_, status, params, metrics, revision, started, ended, seconds, host, attempt, time = values
             status, host = share(status, status), share(host, host)  # texts that many rows share are stored once
             values = (
-                id_, status, params, metrics, "", "", revision, started, _NO_SERIES, ended, seconds, host, attempt, time
+                id_, status, params, metrics, "", "", revision, started, _NO_SERIES, ended, seconds, host, attempt, time,
+                False,
             )  # fmt: skip
             add(new(Row, values))
         rows = found.rows[before:]
@@ -278,7 +282,10 @@ def _add(found: Lines, fields: Any, texts: dict[str, str]) -> None:
         texts.setdefault(host, host),
         attempt if type(attempt) is int else 0,
         time,
+        get(PINNED) is True,
     )
+    if row.pinned:
+        found.names.facts.add(PINNED)
     found.rows.append(row)
 
 

@@ -30,7 +30,7 @@ class Names:
         params: The names of parameters, one for each item of a dictionary.
         metrics: The names of metrics, one for each item of a dictionary.
         own_metrics: The names of metrics as the rows have them.
-        facts: `REASON` and `ERROR`, if a row has one.
+        facts: `REASON` and `ERROR`, if a row has one, and ``pinned`` if the row of a part says so.
     """
 
     params: set[str] = field(default_factory=set)

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, TypedDict
 
 from notata import formats
 from notata._base import keys
-from notata.run.state import SUMMARY, attempt_of, lease_of, number
+from notata.run.state import SUMMARY, attempt_of, is_pinned, lease_of, number
 from notata.run.values import ERROR, FILE, METRICS, PARAMS, VERSION, crc, row_field
 from notata.series import flat_values
 
@@ -58,8 +58,10 @@ class Row(NamedTuple):
         host: The machine of the last attempt.
         attempt: How often the run was resumed.
         time: When the row was added to the index, in Unix seconds; 0 in a row that is not from the parts of an index.
+        pinned: Whether the run is protected from removal.
 
-    A row of index.csv has no start time, end, duration, machine or attempt.
+    A row of index.csv has no start time, end, duration, machine or attempt. That of a pinned run has no revision there,
+    as no column says that the run is pinned: a table reads the run.
     """
 
     run_id: str
@@ -76,6 +78,7 @@ class Row(NamedTuple):
     host: str = ""
     attempt: int = 0
     time: float = 0.0
+    pinned: bool = False
 
 
 class _Origin(TypedDict):
@@ -103,6 +106,7 @@ def of_run(run_id: str, fields: Mapping[str, Any], version: str) -> Row:
         started=str(fields.get("start_time") or ""),
         series=series,
         ended=str(fields.get("end_time") or ""),
+        pinned=is_pinned(fields),
         **origin_of(fields),
     )
     return sealed(row, version, str(described.get(VERSION) or ""))

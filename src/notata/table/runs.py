@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from notata._base import keys
 from notata.errors import DamagedFileWarning, MissingError, TooLargeError
 from notata.run.listings import outline_of_runs
-from notata.run.state import ENDED, SUMMARY, is_gone, parsed, state_of
+from notata.run.state import ENDED, SUMMARY, is_gone, is_pinned, parsed, state_of
 from notata.run.values import row_field
 from notata.series import flat_values
 from notata.store import Blob, Entry, Store
@@ -404,5 +404,6 @@ def _of_fields(run_id: str, fields: dict[str, Any] | None, blob: Blob) -> Row:
         failure_reason=reason,
         started=began,
         series=series,
+        pinned=is_pinned(fields),
         **origin_of(fields),
     )
