@@ -15,6 +15,7 @@ from notata.cli.du import du
 from notata.cli.frame import Group
 from notata.cli.grep import grep
 from notata.cli.ls import ls
+from notata.cli.pin import pin, unpin
 from notata.cli.report import report
 from notata.cli.rm import rm
 from notata.cli.show import show
@@ -40,7 +41,7 @@ def main() -> None:
 
 
 for command in (
-    cat, compare, completion, curve, demo, doctor, du, grep, ls, report, rm, show, sweep, sync, table, tail, tree,
-    verify, view,
+    cat, compare, completion, curve, demo, doctor, du, grep, ls, pin, report, rm, show, sweep, sync, table, tail,
+    tree, unpin, verify, view,
 ):  # fmt: skip
     main.add_command(command)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +14,7 @@ from notata.cli.frame import Command, urls_argument
 from notata.cli.picking import Asked, filter_options, print_notes, searching
 
 if TYPE_CHECKING:
-    from notata.search import Removal, Run
+    from notata.search import Decision, Removal, Retention, Run
 
 __all__ = ["rm"]
 
@@ -26,6 +27,7 @@ __all__ = ["rm"]
         "notata rm 's3://bucket/outputs/log_2026-03-*' --dry-run",
         "notata rm -r outputs/sweep --yes",
         "notata rm -r outputs --status failed --where 'age > days(30)'",
+        "notata rm -r outputs --keep-best 5:error --older 90d --dry-run",
     ),
 )
 @urls_argument
@@ -34,34 +36,61 @@ __all__ = ["rm"]
     "-y", "--yes", is_flag=True, help="Do not ask for confirmation; required if standard input is not a terminal."
 )
 @click.option("--force", is_flag=True, help="Remove running runs too.")
-@click.option("--dry-run", is_flag=True, help="Remove nothing; list what would be removed.")
+@click.option("--pinned", is_flag=True, help="Remove pinned runs too.")
+@click.option(
+    "--keep-best",
+    multiple=True,
+    metavar="N:NAME[:max]",
+    help="Keep the N runs with the smallest value, or with ':max' the largest; a name as for --sort of 'notata ls'. "
+    "Runs without this number stay. May be repeated.",
+)
+@click.option("--keep-last", type=click.IntRange(min=1), metavar="N", help="Keep the N runs that ended last.")
+@click.option("--older", metavar="AGE", help="Remove only runs that ended longer ago, as 30m, 12h, 90d or 2w.")
+@click.option(
+    "--per",
+    type=click.Choice(["all", "experiment"]),
+    default="all",
+    help="Keep the best and the last of all runs (default), or of each folder of runs.",
+)
+@click.option("--without-value", is_flag=True, help="Also remove runs that lack the number of --keep-best.")
+@click.option("--dry-run", is_flag=True, help="Remove nothing; list what would be removed, and why runs are kept.")
 @searching(filter_options)
-def rm(asked: Asked, recursive: bool, yes: bool, force: bool, dry_run: bool) -> None:
+def rm(asked: Asked, recursive: bool, yes: bool, force: bool, pinned: bool, dry_run: bool, **rule: Any) -> None:
     """Remove runs after confirmation. Other files and folders stay.
 
     URL is a run, or a quoted pattern that matches runs; with -r also an experiment or a folder of runs. While a run is
     being removed, its status is "replacing"; after an interruption, remove it again. The index.csv of an experiment is
     not changed; no table shows a removed run.
+
+    --keep-best, --keep-last and --older say which runs stay; the others are removed. Running and pinned runs stay, and
+    so does the parent of a run that stays.
     """
-    from notata.search.removing import Removal, removable, removals
+    from notata.search.removing import Removal, decisions, removals
 
     if asked.options["urls"] is None:
         raise click.UsageError("no URL given: name the runs to remove")
     collector = asked.collector
-    runs = removable(asked.query, recursive=recursive, force=force)
-    print_notes(asked.query.notes())
+    retention = _retention(**rule)
+    found = decisions(asked.query, recursive=recursive, force=force, pinned=pinned, retention=retention)
+    runs = [decision.run for decision in found if decision.removes]
+    _print_errors(found, asked, retention)
     if dry_run:
-        _list([Removal(run) for run in runs], asked.as_json)
+        if retention is None:
+            _list([Removal(run) for run in runs], asked.as_json)
+        else:
+            _list_decisions(found, asked.as_json)
         collector.end()
+    if retention is not None and found and not asked.as_json:
+        output.error_line(_kept(found))
     if not runs:
-        if asked.filters and not collector.code:
+        if asked.filters and not collector.code and not found:
             output.error_line("Nothing was removed: no run matches the filter")
-        collector.end(found=False)
+        collector.end(found=retention is not None and bool(found))
     if not yes and not _agreed(runs, recursive):
         output.error_line("Nothing was removed")
         click.get_current_context().exit(1)
     done = []
-    for removal in removals(runs, force=force, failed=collector):
+    for removal in removals(runs, force=force, pinned=pinned, failed=collector):
         done.append(removal)
         for name in removal.remains.left if removal.remains else ():
             output.error_line(f"kept, because it is not a regular file: {removal.run.name}/{name}")
@@ -72,6 +101,50 @@ def rm(asked: Asked, recursive: bool, yes: bool, force: bool, dry_run: bool) -> 
     if not asked.as_json:
         output.line(_sum(done))
     collector.end()
+
+
+def _retention(**rule: Any) -> Retention | None:
+    """Return the rule of the options; None if they give none."""
+    from notata.search import Retention
+
+    retention = Retention(**{**rule, "keep_last": rule["keep_last"] or 0})
+    if not retention and (rule["per"] != "all" or rule["without_value"]):
+        raise click.UsageError("--per and --without-value need --keep-best or --keep-last")
+    return retention or None
+
+
+def _print_errors(found: list[Decision], asked: Asked, retention: Retention | None) -> None:
+    """Print the errors of runs that are not removed, and notes about the filter and the rule."""
+    for decision in found:
+        if decision.error is not None:
+            asked.collector(decision.error)
+    print_notes(asked.query.notes())
+    if retention is not None:
+        print_notes(retention.notes([decision.run for decision in found]))
+
+
+def _kept(found: list[Decision]) -> str:
+    """Return how many runs are kept, and why."""
+    reasons = Counter(decision.reason for decision in found if not decision.removes)
+    count = sum(reasons.values())
+    return f"Kept {counted(count, 'run')}" + ": " * bool(count) + ", ".join(f"{n} {why}" for why, n in reasons.items())
+
+
+def _list_decisions(found: list[Decision], as_json: bool) -> None:
+    """List each run with what would be done with it, and why."""
+    if as_json:
+        for decision in found:
+            output.json_line(decision.record())
+        return
+    shown = output.sizes()
+    cells = [(one.run.status, one.run.files, shown(one.run.size or 0), one.run.name, one.why) for one in found]
+    output.rows(
+        ("action", "status", "files", "size", "run", "why"),
+        [("remove" if one.removes else "keep", *row) for one, row in zip(found, cells, strict=True)],
+        right=("files", "size"),
+    )
+    output.line(f"{_in_all([decision.run for decision in found if decision.removes])} would be removed")
+    output.line(_kept(found))
 
 
 def _list(removals: list[Removal], as_json: bool) -> None:

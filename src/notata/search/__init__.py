@@ -2,8 +2,9 @@
 
 Each function takes places as the command does: a run, an experiment or a folder of runs, as any fsspec URL, local path,
 `upath.UPath` or pattern. A `notata.Storage` has storage options and a time limit of its own, and a `Query` a filter.
-Only `remove`, `removals`, `diagnose` and `report` write. Arguments with the same name have the same meaning in all
-functions: `urls`, `status`, `where`, `storage_options`, and `failed` (called with errors that do not stop a function).
+Only `remove`, `removals`, `pin`, `unpin`, `diagnose` and `report` write. Arguments with the same name have the same
+meaning in all functions: `urls`, `status`, `where`, `storage_options`, and `failed` (called with errors that do not
+stop a function).
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from notata.search.measuring import Usage, trees, usage
     from notata.search.overview import Overview, overviews, show
     from notata.search.patterns import Patterns
+    from notata.search.pinning import Pinning, pin, unpin
     from notata.search.places import File, Run
     from notata.search.reading import contents
-    from notata.search.removing import Removal, removable, removals, remove
+    from notata.search.removing import Removal, decisions, removable, removals, remove
+    from notata.search.retention import Decision, Retention
     from notata.search.tables import RunTable, table
     from notata.search.tailing import tail
     from notata.search.target import URLs
@@ -39,6 +42,7 @@ __all__ = [
     "Comparison",
     "Content",
     "Curve",
+    "Decision",
     "Description",
     "Difference",
     "File",
@@ -46,9 +50,11 @@ __all__ = [
     "Match",
     "Overview",
     "Patterns",
+    "Pinning",
     "Query",
     "Removal",
     "Report",
+    "Retention",
     "Run",
     "RunTable",
     "Runs",
@@ -59,11 +65,13 @@ __all__ = [
     "compare",
     "contents",
     "curves",
+    "decisions",
     "describe",
     "diagnose",
     "follow",
     "grep",
     "overviews",
+    "pin",
     "removable",
     "removals",
     "remove",
@@ -74,6 +82,7 @@ __all__ = [
     "table",
     "tail",
     "trees",
+    "unpin",
     "usage",
     "verdicts",
 ]
@@ -90,9 +99,11 @@ _NAMES: Final = {
     "measuring": ("Usage", "trees", "usage"),
     "overview": ("Overview", "overviews", "show"),
     "patterns": ("Patterns",),
+    "pinning": ("Pinning", "pin", "unpin"),
     "places": ("File", "Run"),
     "reading": ("contents",),
-    "removing": ("Removal", "removable", "removals", "remove"),
+    "removing": ("Removal", "decisions", "removable", "removals", "remove"),
+    "retention": ("Decision", "Retention"),
     "tables": ("RunTable", "table"),
     "tailing": ("tail",),
     "target": ("URLs",),

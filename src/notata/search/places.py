@@ -328,7 +328,10 @@ class Run:
         return File(name, self.store, self.entries[key], "") if key in self.entries else File.of(name, self.store, key)
 
     def record(self) -> dict[str, Any]:
-        """Return its fields by name, as `notata ls` prints them; without parameters and metrics. ``pinned`` only if it is true."""
+        """Return its fields by name, as `notata ls` prints them, without parameters and metrics.
+
+        The field ``pinned`` is only there if it is true.
+        """
         names = "name run_id url status certain why started ended age seconds size files host failure_reason"
         fields = {name: getattr(self, name) for name in (*names.split(), "unfinished", "unfinished_files")}
         return fields | {"host": self.host or None} | ({"pinned": True} if self.pinned else {})

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from notata import table
 from notata._base import keys
-from notata._base.display import counted
 from notata._base.threads import Pool
 from notata._base.warn import warn
-from notata.errors import ConfigurationError, ConflictError, NotataError, RunExistsError, RunMissingError
-from notata.run.listings import inside, name_of
-from notata.run.removal import RemovalResult, remove_run
+from notata.errors import ConflictError, NotataError, RunExistsError
+from notata.run.removal import RemovalResult, pinned_error, remove_run
 from notata.run.state import claimable, lease_of, parsed, state_of
 from notata.search.choosing import Query, Status, Wheres
-from notata.search.finding import look_up
-from notata.search.places import Place, Run
-from notata.search.record import records
-from notata.search.target import Failed, Target, URLs, raise_error
+from notata.search.places import Run
+from notata.search.retention import Decision, Retention, orphaned
+from notata.search.selecting import select_runs
+from notata.search.target import Failed, URLs, raise_error
 from notata.store import Blob, Store
 from notata.store.in_flight import mapped
 
-__all__ = ["Removal", "removable", "removals", "remove"]
+__all__ = ["Removal", "decisions", "removable", "removals", "remove"]
 
 _AT_ONCE: Final = 16  # runs, each with six requests, most of them one after the other
 _TOGETHER: Final = 1000  # removed runs that one part of an index names
@@ -68,6 +65,8 @@ def remove(
     *,
     recursive: bool = False,
     force: bool = False,
+    retention: Retention | None = None,
+    pinned: bool = False,
     status: Status = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -85,6 +84,10 @@ def remove(
         urls: Runs, or patterns that match runs, see `URLs`, or a `Query` of those.
         recursive: Also remove all runs at or below each place that is not a run itself.
         force: Also remove running runs. The writer notices the removal; files that it writes until then stay.
+        retention: Which runs are kept, such as the best ones, and those that are not old enough, see `Retention`. It
+            costs the reads of parameters and metrics. Pinned and running runs are then kept without an error, and so
+            are the parents of runs that stay.
+        pinned: Also remove pinned runs.
         status: Only runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
             ``replacing`` or ``unreadable``.
         where: Only runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or for
@@ -104,7 +107,7 @@ def remove(
     Raises:
         RunMissingError: There is no run at a place.
         ConfigurationError: A place is not a run, but has runs below it.
-        RunExistsError: A run is running.
+        RunExistsError: A run is running or pinned.
         ConflictError: Another process took over a run meanwhile.
 
     >>> from notata import Logbook
@@ -115,8 +118,8 @@ def remove(
     """
     options: dict[str, Any] = {"storage_options": storage_options, "failed": failed}
     query = Query.of(urls, status=status, where=where, **options)
-    runs = removable(query, recursive=recursive, force=force)
-    return list(removals(runs, force=force, failed=query.failed))
+    runs = removable(query, recursive=recursive, force=force, retention=retention, pinned=pinned)
+    return list(removals(runs, force=force, pinned=pinned, failed=query.failed))
 
 
 def removable(
@@ -124,6 +127,8 @@ def removable(
     *,
     recursive: bool = False,
     force: bool = False,
+    retention: Retention | None = None,
+    pinned: bool = False,
     status: Status = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -135,6 +140,10 @@ def removable(
         urls: Runs, or patterns that match runs, see `URLs`, or a `Query` of those.
         recursive: Also return all runs at or below each place that is not a run itself.
         force: Also return running runs.
+        retention: Which runs are kept, such as the best ones, and those that are not old enough, see `Retention`. It
+            costs the reads of parameters and metrics. Pinned and running runs are then kept without an error, and so
+            are the parents of runs that stay.
+        pinned: Also return pinned runs.
         status: Only runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
             ``replacing`` or ``unreadable``.
         where: Only runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or for
@@ -150,7 +159,7 @@ def removable(
     Raises:
         RunMissingError: There is no run at a place.
         ConfigurationError: A place is not a run, but has runs below it; or the filter is invalid.
-        RunExistsError: A run is running.
+        RunExistsError: A run is running or pinned.
 
     >>> from notata import Logbook
     >>> log = Logbook("a", "memory://removable")
@@ -160,49 +169,86 @@ def removable(
     """
     options: dict[str, Any] = {"storage_options": storage_options, "failed": failed}
     query = Query.of(urls, status=status, where=where, **options)
-    chosen: dict[str, Run] = {}
-    for run in query.each(lambda target: _selected(target, query, recursive)):
-        if force or run.status != "running":
-            chosen.setdefault(run.url, run)
-        else:
-            query.failed(_running_error(run.name, run.why, certain=run.certain))
-    return list(chosen.values())
+    found = decisions(query, recursive=recursive, force=force, retention=retention, pinned=pinned)
+    for decision in found:
+        if decision.error is not None:
+            query.failed(decision.error)
+    return [decision.run for decision in found if decision.removes]
 
 
-def _selected(target: Target, query: Query, recursive: bool) -> Iterator[Run]:
-    """Yield the runs that the user named and that match the query."""
-    skipped: list[NotataError] = []
-    place = look_up(target, failed=skipped.append, by_id=True)
-    for error in skipped:
-        if error.key is None or inside(error.key, place.runs) is None:  # its removal reports errors in a run
-            query.failed(error)
-    _check_names_runs(place, recursive=recursive)
-    found = records(place, values=query.values, failed=query.failed if query.filters else None)
-    for run in query.select(found, len(place.runs)):
-        if run.is_orphan and not place.means(run.folder):
-            warn(f"{run.name} has no {keys.METADATA}, and is kept; name it to remove it")
-        else:
-            yield replace(run, _experiment=_experiment_of(target, place, run.folder))
+def decisions(
+    urls: URLs | Query,
+    *,
+    recursive: bool = False,
+    force: bool = False,
+    retention: Retention | None = None,
+    pinned: bool = False,
+    status: Status = None,
+    where: Wheres | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    failed: Failed = raise_error,
+) -> list[Decision]:
+    """Return for each run whether `remove` would remove it, and why. Nothing is written.
+
+    Arguments and cost are those of `removable`. Without `retention`, a running or pinned run has an `error`, and
+    a warning names runs that are the parents of others which stay.
+
+    Raises:
+        RunMissingError: There is no run at a place.
+        ConfigurationError: A place is not a run, but has runs below it; or the filter or the retention is invalid.
+
+    >>> from notata import Logbook
+    >>> for error in (0.3, 0.1, 0.2):
+    ...     with Logbook(f"e{error:g}", "memory://decisions") as log:
+    ...         path = log.json("metrics", {"error": error})
+    >>> found = decisions("memory://decisions", recursive=True, retention=Retention(keep_best="1:error"))
+    >>> [(decision.run.run_id, decision.removes, decision.reason) for decision in found]
+    [('e0.1', False, 'best by error'), ('e0.2', True, 'not kept'), ('e0.3', True, 'not kept')]
+    """
+    options: dict[str, Any] = {"storage_options": storage_options, "failed": failed}
+    query = Query.of(urls, status=status, where=where, **options)
+    rule = retention or None  # a rule that keeps nothing is none
+    runs: dict[str, Run] = {}
+    others: dict[str, Run] = {}
+    values = rule is not None and rule.values
+    for some in query.each(
+        lambda target: [select_runs(target, query, verb="remove", recursive=recursive, values=values)]
+    ):
+        runs |= {run.url: run for run in some.runs if run.url not in runs}
+        others |= {run.url: run for run in some.others}
+    others = {url: run for url, run in others.items() if url not in runs}
+    if rule is not None:
+        return rule.decisions([*runs.values()], [*others.values()], force=force, pinned=pinned)
+    found = [_decision(run, force=force, pinned=pinned) for run in runs.values()]
+    _warn_of_parents(found, [*others.values()])
+    return found
 
 
-def _experiment_of(target: Target, place: Place, folder: str) -> Store | None:
-    """Return the store of the experiment that has a run in its folder ``runs/``; None if the run is in none."""
-    above = folder.rpartition("/")[0]
-    if above:
-        parent, _, name = above.rpartition("/")
-        return None if name != keys.RUNS else place.store.below(parent) if parent else place.store
-    runs = place.store if folder else target.above(1)
-    if runs is None or name_of(runs.url) != keys.RUNS:
-        return None
-    return target.above(1 if folder else 2)
+def _decision(run: Run, *, force: bool, pinned: bool) -> Decision:
+    """Return the decision about a run that the user named, without a rule."""
+    if run.pinned and not pinned:
+        return Decision(run, False, "pinned", "it is pinned", pinned_error(run.name))
+    if run.status == "running" and not force:
+        return Decision(run, False, "running", run.why, _running_error(run.name, run.why, certain=run.certain))
+    return Decision(run, True)
 
 
-def removals(runs: Sequence[Run], *, force: bool = False, failed: Failed = raise_error) -> Iterator[Removal]:
+def _warn_of_parents(found: Sequence[Decision], others: Sequence[Run]) -> None:
+    """Warn about runs to be removed that are the parents of others, which stay."""
+    stay = [*others, *(decision.run for decision in found if not decision.removes)]
+    for parent, child in orphaned(found, stay):
+        warn(f"{parent.name} is the parent of {child.name}, which stays")
+
+
+def removals(
+    runs: Sequence[Run], *, force: bool = False, pinned: bool = False, failed: Failed = raise_error
+) -> Iterator[Removal]:
     """Remove these runs, 16 at once, and yield the results in order.
 
     Args:
         runs: The runs, from `removable`.
         force: Also remove runs that are running by now.
+        pinned: Also remove pinned runs.
         failed: Called with the reason why a run, or a file of one, was not removed. By default, the first such error is
             raised.
 
@@ -214,7 +260,7 @@ def removals(runs: Sequence[Run], *, force: bool = False, failed: Failed = raise
     [('a', True)]
     """
     removed = _Removed()
-    removing = partial(_removal, force=force, removed=removed)
+    removing = partial(_removal, force=force, pinned=pinned, removed=removed)
     try:
         with Pool(_AT_ONCE, "notata-remove") as pool, closing(mapped(removing, runs, pool)) as ended:
             for done in ended:
@@ -229,12 +275,12 @@ def removals(runs: Sequence[Run], *, force: bool = False, failed: Failed = raise
         removed.record(failed)
 
 
-def _removal(run: Run, *, force: bool, removed: _Removed) -> Removal:
+def _removal(run: Run, *, force: bool, pinned: bool, removed: _Removed) -> Removal:
     try:
         store = run.store
         blob = claimable(store)
         _check_unchanged(run, blob, force=force)
-        done = Removal(run, remove_run(store, blob))
+        done = Removal(run, remove_run(store, blob, pinned=pinned))
     except NotataError as error:
         return Removal(run, error=error)
     if done.removed:
@@ -288,28 +334,3 @@ def _identity(fields: Mapping[str, Any]) -> tuple[object, object]:
 
 def _running_error(name: str, why: str, *, certain: bool) -> RunExistsError:
     return RunExistsError(f"{name} {'is' if certain else 'may be'} running ({why}); end it, or remove it by force")
-
-
-def _check_names_runs(place: Place, *, recursive: bool) -> None:
-    """Check that a place names whole runs, and each directly unless `recursive` is set."""
-    if not place.runs:
-        raise RunMissingError(f"there is no run at {place.given}; only runs are removed", url=place.store.url)
-    if "" in place.runs and os.path.islink(place.store.url):
-        raise ConfigurationError(f"{place.given} is a link to a run; name that, or remove the link itself")
-    for folder, run in place.runs.items():
-        if not place.covers(folder):
-            raise ConfigurationError(f"{place.given} matches files of {run.name}; only whole runs can be removed")
-        if folder == "" and not _is_run(place, run):
-            raise RunMissingError(f"{place.given} has a {keys.METADATA}, but is not a run", url=place.store.url)
-    below = [folder for folder in place.runs if not place.means(folder)]
-    if below and not recursive:
-        count = counted(len(below), "run")
-        raise ConfigurationError(f"{place.given} is not a run, but has {count} below it; -r removes them")
-
-
-def _is_run(place: Place, run: Run) -> bool:
-    """Check whether a folder is a run: one that is not named log_… may have another program's metadata.json."""
-    if name_of(place.store.url).startswith("log_"):
-        return True
-    blob = claimable(run.store)
-    return blob is not None and {"run_id", "status"} <= (parsed(blob.data) or {}).keys()

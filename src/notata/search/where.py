@@ -32,7 +32,8 @@ MISSING: Final[Any] = object()
 _PARTS: Final = ("params", "metrics", "metadata")
 
 _FROM_LISTING: Final = frozenset({
-    "name", "run_id", "url", "size", "files", "status", "failure_reason", "metrics_error", "params", "metrics", "pinned",
+    "name", "run_id", "url", "size", "files", "status", "failure_reason", "metrics_error", "params", "metrics",
+    "pinned",
 })  # fmt: skip
 """Facts that are known without the metadata.json of a run, if index.csv has its row."""
 

@@ -9,7 +9,7 @@ metadata.json and metrics that the row was made from. A listing shows whether th
 from __future__ import annotations
 
 from notata.table.columns import parsed_rows
-from notata.table.copies import experiment_of_index_file, record_copies
+from notata.table.copies import experiment_of_index_file, record_changed, record_copies
 from notata.table.frames import frame_of
 from notata.table.index import IndexWriter
 from notata.table.large import IndexFinder, experiments_with_parts, freshness, listed_or_index, scan_without_large
@@ -48,6 +48,7 @@ __all__ = [
     "own_names",
     "parsed_rows",
     "read_index",
+    "record_changed",
     "record_copies",
     "record_removed",
     "rows_of",

@@ -16,7 +16,7 @@ from notata.table.parts import csv_entry
 from notata.table.runs import read_runs
 from notata.table.stored import read_index
 
-__all__ = ["experiment_of_index_file", "record_copies"]
+__all__ = ["experiment_of_index_file", "record_changed", "record_copies"]
 
 _SMALL: Final = 2**20  # bytes up to which new lines are a part of level 0, which is merged with others
 _COVERING: Final = 2  # the lowest level of parts that contain the rows of index.csv
@@ -71,6 +71,28 @@ def record_copies(
     is_covered = csv is None or (index is not None and (csv.key, csv.version) in index.covers)
     header = b"" if csv is None or is_covered else encoded_header({keys.INDEX: csv.version})
     return _written(store, lines, header, size)
+
+
+def record_changed(store: Store, run_ids: Iterable[str]) -> None:
+    """Add the rows of ended runs whose metadata.json was changed, if the index of their experiment has parts.
+
+    An index.csv needs none: its readers check each row.
+
+    Args:
+        store: The store of the experiment.
+        run_ids: The ids of the runs.
+
+    Cost: one request; if there are parts, one read for each run and one request more.
+
+    Raises:
+        StorageError: The index has the earlier rows. Call this function again.
+    """
+    if not store.has_folder(parts.FOLDER):
+        return
+    now = time.time()
+    lines = [encoded_row(row._replace(time=now)) for row in ended(read_runs(store, run_ids))]
+    if lines:
+        store.write(parts.name(0, parts.new_writer(), 0), b"".join(lines))
 
 
 def _written(store: Store, lines: list[bytes], header: bytes, size: int) -> dict[str, int]:

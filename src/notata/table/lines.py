@@ -196,8 +196,8 @@ def decoded(data: bytes) -> Lines:
             id_, status, params, metrics, revision, started, ended, seconds, host, attempt, time = values
             status, host = share(status, status), share(host, host)  # texts that many rows share are stored once
             values = (
-                id_, status, params, metrics, "", "", revision, started, _NO_SERIES, ended, seconds, host, attempt, time,
-                False,
+                id_, status, params, metrics, "", "", revision, started, _NO_SERIES, ended, seconds, host, attempt,
+                time, False,
             )  # fmt: skip
             add(new(Row, values))
         rows = found.rows[before:]
