@@ -15,7 +15,7 @@ from notata._base.display import duration
 from notata._base.terminal import one_line
 from notata._base.times import span
 from notata.errors import ConfigurationError, NotataError
-from notata.run.state import COPIED, lease_of
+from notata.run.state import COPIED, PARENT, lease_of
 from notata.search.places import Run
 from notata.search.where import close_to, finder, needs_values
 
@@ -296,7 +296,7 @@ def orphaned(found: Iterable[Decision], kept: Iterable[Run]) -> list[tuple[Run, 
 
 def parent_of(run: Run) -> str:
     """Return the URL of the parent that a run names; empty if it names none."""
-    parent = run.metadata.get("parent")
+    parent = run.metadata.get(PARENT)
     return parent if isinstance(parent, str) else ""
 
 
