@@ -16,6 +16,7 @@ from notata.cli.frame import Group
 from notata.cli.grep import grep
 from notata.cli.ls import ls
 from notata.cli.pin import pin, unpin
+from notata.cli.publish import publish
 from notata.cli.report import report
 from notata.cli.rm import rm
 from notata.cli.show import show
@@ -41,7 +42,7 @@ def main() -> None:
 
 
 for command in (
-    cat, compare, completion, curve, demo, doctor, du, grep, ls, pin, report, rm, show, sweep, sync, table, tail,
-    tree, unpin, verify, view,
+    cat, compare, completion, curve, demo, doctor, du, grep, ls, pin, publish, report, rm, show, sweep, sync,
+    table, tail, tree, unpin, verify, view,
 ):  # fmt: skip
     main.add_command(command)

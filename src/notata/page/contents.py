@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from notata._base.display import counted, listed
@@ -47,12 +48,16 @@ class Wanted:
         places: The names of the places.
         series: Names or patterns of series, columns, or both as ``series/column``; None for all.
         group: Parameters by which curves are grouped.
+        made: The time that the page says it was made; by default now.
+        shows_urls: Whether the page shows the URL of each run.
     """
 
     title: str
     places: Sequence[str]
     series: Collection[str] | None = None
     group: Sequence[str] = ()
+    made: datetime | None = None
+    shows_urls: bool = True
 
 
 @dataclass
@@ -145,7 +150,12 @@ class Contents:
     def _table(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the table of all runs, without columns that do not fit, and all its series."""
         table = runs_page(
-            self.runs, title=self.wanted.title, places=self.wanted.places, live=False, group=self.wanted.group
+            self.runs,
+            title=self.wanted.title,
+            places=self.wanted.places,
+            live=False,
+            group=self.wanted.group,
+            made=self.wanted.made,
         )
         known = table["series"]
         table["series"] = shortened_series(known, self.budget // _NAMES)
@@ -185,7 +195,7 @@ class Contents:
             known = digests_of([run for _, run in batch])
             for (name, _), overview, digests in zip(batch, found, known, strict=True):
                 key = key_of("run", name)
-                data, is_short = _fitting(overview, name, digests, log, share)
+                data, is_short = _fitting(overview, name, digests, log, share, self.wanted.shows_urls)
                 if data is None or size_of_block(key, data) > left:
                     missing += 1
                     continue
@@ -208,10 +218,12 @@ def _importance(column: dict[str, Any]) -> tuple[int, int]:
 
 
 def _fitting(
-    overview: Overview, name: str, digests: Mapping[str, str], log: int, share: int
+    overview: Overview, name: str, digests: Mapping[str, str], log: int, share: int, shows_url: bool
 ) -> tuple[bytes | None, bool]:
     """Return the data of a run that take at most about `share` bytes, and whether they are shortened."""
     for page, is_short in _versions(overview, name, digests, log):
+        if not shows_url:
+            page["url"] = ""
         data = encoded(page)
         if len(data) <= share * 1.5:
             return data, is_short

@@ -120,6 +120,7 @@ def runs_page(
     group: Iterable[str] = (),
     problems: Iterable[str] = (),
     stale: bool = False,
+    made: datetime | None = None,
 ) -> dict[str, Any]:
     """Return the table of runs, and their series: the value of the key ``runs``.
 
@@ -131,13 +132,14 @@ def runs_page(
         group: Parameters by which curves are grouped.
         problems: Messages about places and files that could not be read.
         stale: True if the rows come from index.csv and no listing has confirmed them yet.
+        made: The time of the page; by default now.
     """
     table = _Table(runs)
     more = counted(table.left_out, "more column")
     return {
         "title": text_of(title, 300),
         "version": __version__,
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "made": (made or datetime.now(UTC)).isoformat(timespec="seconds"),
         "live": live,
         "places": [text_of(place, 1000) for place in places],
         "total": runs.total,

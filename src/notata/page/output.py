@@ -17,7 +17,7 @@ from notata.run.state import read_state
 from notata.search.target import URL, Target
 from notata.store import Store
 
-__all__ = ["OpenOutput", "Output", "StoredOutput", "bytes_of"]
+__all__ = ["OpenOutput", "Output", "StoredOutput", "bytes_of", "run_above"]
 
 _UNITS: Final = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _DIGITS: Final = 30  # of a size
@@ -109,7 +109,7 @@ class StoredOutput(Output):
 
         On a disk, links to folders are followed, and each folder above is looked at, whatever its name.
         """
-        if folder := self._run_above():
+        if folder := run_above(self._target, self._store):
             raise self._in_run(folder)
         try:
             beginning = self._store.fetch(self._key, 0, len(MARKER)).data
@@ -129,13 +129,6 @@ class StoredOutput(Output):
 
     def _folder(self) -> ConfigurationError:
         return ConfigurationError(f"cannot write a report to {self.url}: it is a folder; name a file")
-
-    def _run_above(self) -> str:
-        """Return the folder of the run in which the file would be; empty if there is none."""
-        if self._store.exists(keys.METADATA):
-            return self._store.url
-        above = (target.folder for target in _folders_above(self._target, self._store))
-        return next((store.url for store in above if _has_run(store)), "")
 
     def check_runs(self, urls: Iterable[str]) -> None:
         """Check that the place is in none of the runs with these URLs. No request.
@@ -175,6 +168,22 @@ def _parted(target: Target) -> tuple[Store, str]:
     if not key:
         raise ConfigurationError(f"cannot write a report to {target.name}: name a file, as in report.html")
     return store, keys.check(key)
+
+
+def run_above(target: Target, store: Store) -> str:
+    """Return the folder of the run in which a file would be; empty if there is none.
+
+    One request, and one for each folder above called ``log_…``. On a disk, links to folders are followed, and each
+    folder above is looked at, whatever its name.
+
+    Args:
+        target: The file.
+        store: The store of its folder.
+    """
+    if store.exists(keys.METADATA):
+        return store.url
+    above = (folder.folder for folder in _folders_above(target, store))
+    return next((store.url for store in above if _has_run(store)), "")
 
 
 def _has_run(store: Store) -> bool:

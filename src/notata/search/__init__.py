@@ -2,9 +2,9 @@
 
 Each function takes places as the command does: a run, an experiment or a folder of runs, as any fsspec URL, local path,
 `upath.UPath` or pattern. A `notata.Storage` has storage options and a time limit of its own, and a `Query` a filter.
-Only `remove`, `removals`, `pin`, `unpin`, `diagnose` and `report` write. Arguments with the same name have the same
-meaning in all functions: `urls`, `status`, `where`, `storage_options`, and `failed` (called with errors that do not
-stop a function).
+Only `remove`, `removals`, `pin`, `unpin`, `diagnose`, `report` and `publish` write. Arguments with the same name have
+the same meaning in all functions: `urls`, `status`, `where`, `storage_options`, and `failed` (called with errors that
+do not stop a function).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from notata.page.report import Report, report
+    from notata.publish import Published, publish
     from notata.search.checks import Check
     from notata.search.choosing import Query, Runs, runs
     from notata.search.comparing import Comparison, Difference, compare
@@ -51,6 +52,7 @@ __all__ = [
     "Overview",
     "Patterns",
     "Pinning",
+    "Published",
     "Query",
     "Removal",
     "Report",
@@ -72,6 +74,7 @@ __all__ = [
     "grep",
     "overviews",
     "pin",
+    "publish",
     "removable",
     "removals",
     "remove",
@@ -110,10 +113,12 @@ _NAMES: Final = {
     "verifying": ("Verdict", "verdicts"),
     "where": ("FACTS", "Where"),
     "notata.page.report": ("Report", "report"),
+    "notata.publish": ("Published", "publish"),
 }
 """The modules and their public names: a module is imported when one of its names is first used, to start quickly.
 
-Names without a dot are modules of this package. `notata.page` lies above it, and nothing here but this line names it.
+Names without a dot are modules of this package. `notata.page` and `notata.publish` lie above it, and nothing here but
+these lines names them.
 """
 
 _MODULE_OF: Final = {name: module for module, names in _NAMES.items() for name in names}
