@@ -7,7 +7,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -34,7 +34,7 @@ from notata.errors import (
     StorageError,
     Terminated,
 )
-from notata.growing import AppendThread
+from notata.growing import AppendThread, GrowingFile
 from notata.manifest import ManifestWriter
 from notata.mirror.places import copy_of, exit_timeout
 from notata.provenance import failures
@@ -70,6 +70,7 @@ from notata.store import Backend, Location, Storage, Store, open_store
 from notata.worker import Worker, WorkerConfig
 
 if TYPE_CHECKING:
+    from notata.capture import Output, SeriesPattern
     from notata.mirror.live import Mirror
     from notata.store.stored_path import StoredPath
 
@@ -227,6 +228,7 @@ class Logbook(Recorder):
         self._row_before: Mapping[str, Any] = {}  # of the attempt before
         self._mirror: Mirror | None = None
         self._monitor: Monitor | None = None
+        self._output: Output | None = None
         try:
             before = self._claim(environment, overwrite, resume, copy, parent_url)
             self._manifest = self._manifest_writer(storage, before) if manifest else None
@@ -342,6 +344,7 @@ class Logbook(Recorder):
             self._open_log(before, direct, level, echo)
             self._open_series(before, direct)
             self._inputs, self._inspector = InputRecords(direct, new=before is None), Inspector(self.url)
+            self._output_end = partial(direct.appender, keys.OUTPUT, new=before is None, end=b"\n")
             if before is not None and (self._store.is_local or before.status not in ENDED):
                 self._remove_abandoned()
             self._params = Parameters(
@@ -396,6 +399,41 @@ class Logbook(Recorder):
         # Flush, so that a previous owner that is still writing detects that it has lost the log. The owner's name
         # makes these bytes unique: on S3, equal bytes have the same version.
         self.handler.flush()
+
+    def _open_output(
+        self, patterns: Sequence[SeriesPattern] = (), sink: Callable[[bytes], object] | None = None
+    ) -> Output:
+        """Return the object that takes the output of a program and keeps it in output.txt. The end of the run ends it.
+
+        Args:
+            patterns: What to find in the output; each match becomes a row of a series.
+            sink: Gets all bytes as they come, such as the terminal.
+
+        Cost: in a resumed run, one request.
+        """
+        from notata.capture import Output
+
+        file = GrowingFile(
+            self._output_end(),
+            keys.OUTPUT,
+            at_once=self._store.is_local,
+            is_owner=self._lease.is_owner,
+            thread=self._append_thread,
+        )
+
+        def add(name: str, values: dict[str, Any], step: int | None) -> None:
+            self._series[name].add_row(values, step, {})
+
+        self._output = Output(
+            file,
+            redact=self._redact,
+            patterns=patterns,
+            add=add,
+            warn=self.warning,
+            sink=sink,
+            is_displaced=lambda: self._lease.displaced,
+        )
+        return self._output
 
     def __repr__(self) -> str:
         return f"Logbook({self.run_id!r}, {self.url!r}, status={self.status!r})"
@@ -502,6 +540,7 @@ class Logbook(Recorder):
         if self._queue is not None:
             self._queue.settle(timeout)
         try:
+            self._flush_output()
             self._series.flush()
         finally:
             self.handler.flush()
@@ -765,11 +804,19 @@ class Logbook(Recorder):
         if is_new:
             if self._monitor is not None:
                 self._monitor.finish()  # before the summaries
+            if self._output is not None:
+                self._output.end()
             fields = {**end.fields, **self._late_imports(), **self._summary_field()}
             if is_line_first:
                 before.append(note)
             if end.status == "complete":
-                before += [self._close_workers, self._series.flush, self.handler.flush, self._store_manifest]
+                before += [
+                    self._close_workers,
+                    self._flush_output,
+                    self._series.flush,
+                    self.handler.flush,
+                    self._store_manifest,
+                ]
             before.append(partial(self._store_status, end.status, runtime, fields))
         after: list[Callable[[], object]] = [] if is_line_first else [note]
         after.append(self.handler.close)
@@ -779,7 +826,7 @@ class Logbook(Recorder):
         if self._mirror is not None:
             after.append(self._mirror.finish)
         after.append(self._remove_sigterm)  # last, so that SIGTERM does not interrupt these steps
-        return EndingPlan(before, [self._release, self._series.close], after, runtime)
+        return EndingPlan(before, [self._release, self._series.close, self._close_output], after, runtime)
 
     def _late_imports(self) -> Mapping[str, Any]:
         """Return the environment with packages imported since the start; empty if there are none."""
@@ -845,6 +892,14 @@ class Logbook(Recorder):
         except RecursionError:  # forged values of an earlier attempt, nested too deeply
             return {}
 
+    def _flush_output(self) -> None:
+        if self._output is not None:
+            self._output.flush()
+
+    def _close_output(self) -> None:
+        if self._output is not None:
+            self._output.close()
+
     def _close_workers(self) -> None:
         """Close the workers that are used in this process."""
         for worker in list(self._workers):
@@ -854,9 +909,12 @@ class Logbook(Recorder):
         """Store the details of a failure: the exception and the log, and the logs of workers."""
         problem = None if error is None else self._failure_files.write(error)
         try:
-            self._series.flush()
+            self._flush_output()
         finally:
-            self.handler.flush()
+            try:
+                self._series.flush()
+            finally:
+                self.handler.flush()
         self._close_workers()
         if problem is not None:
             raise problem

@@ -26,6 +26,7 @@ __all__ = [
     "MANIFEST",
     "METADATA",
     "METRICS",
+    "OUTPUT",
     "PARAMS_JSON",
     "PARAMS_YAML",
     "PLOTS",
@@ -41,6 +42,7 @@ __all__ = [
     "is_growing",
     "is_log",
     "is_manifest",
+    "is_output",
     "is_reserved",
     "is_run_id",
     "join",
@@ -61,6 +63,7 @@ LOG: Final = "log.txt"
 MANIFEST: Final = "manifest.json"
 METADATA: Final = "metadata.json"
 METRICS: Final = "artifacts/metrics.json"
+OUTPUT: Final = "output.txt"
 PARAMS_YAML: Final = "params.yaml"
 PARAMS_JSON: Final = "params.json"
 ARTIFACTS: Final = "artifacts"
@@ -80,6 +83,7 @@ _SEGMENT_BYTES: Final = 255  # NAME_MAX of Linux and macOS
 _KEY_BYTES: Final = 1024  # S3 and GCS
 _RUN: Final = "the run's folder"
 _LOGS: Final = re.compile(r"(?:workers/[^/]+/)?log\.txt")
+_OUTPUTS: Final = re.compile(r"(?:workers/[^/]+/)?output\.txt")
 _JSON_LINES: Final = ".jsonl"
 _SERIES: Final = re.compile(r"(?:workers/([^/]+)/)?series/(.+)\.jsonl")
 _MANIFESTS: Final = re.compile(r"(?:workers/[^/]+/)?manifest\.json")
@@ -222,14 +226,23 @@ def is_log(key: str) -> bool:
     return _LOGS.fullmatch(key) is not None
 
 
+def is_output(key: str) -> bool:
+    """Check whether a file of a run has what a program printed, which only grows.
+
+    >>> is_output("output.txt"), is_output("workers/3/output.txt"), is_output("artifacts/output.txt")
+    (True, True, False)
+    """
+    return _OUTPUTS.fullmatch(key) is not None
+
+
 @functools.lru_cache(1024)  # each log line and each row of a series asks
 def is_growing(key: str) -> bool:
-    """Check whether a file of a run only grows: a log, or a series.
+    """Check whether a file of a run only grows: a log, the output of a program, or a series.
 
     >>> is_growing("workers/3/log.txt"), is_growing("series/scalars.jsonl"), is_growing("data/t.npy")
     (True, True, False)
     """
-    return is_log(key) or _SERIES.fullmatch(key) is not None
+    return is_log(key) or is_output(key) or _SERIES.fullmatch(key) is not None
 
 
 def is_manifest(key: str) -> bool:

@@ -24,10 +24,12 @@ from weakref import WeakSet
 
 __all__ = [
     "HIDDEN",
+    "HINTS",
     "Holder",
     "Values",
     "arguments",
     "is_secret_name",
+    "known_forms",
     "leaves",
     "redacted",
     "refresh",
@@ -158,12 +160,16 @@ class Values:
     Args:
         values: The secrets. Short ones are redacted as whole words, long ones within words, too.
 
+    Attributes:
+        forms: The values and their encoded forms.
+
     >>> Values(["s3cr3t/key=value"]).hide("GET /?k=s3cr3t%2Fkey%3Dvalue")
     'GET /?k=***'
     """
 
     def __init__(self, values: Iterable[str]) -> None:
         forms = sorted({form for value in values for form in _forms(value)}, key=len, reverse=True)
+        self.forms = frozenset(forms)
         self._pattern = re.compile("|".join(map(re.escape, forms))) if forms else None
 
     def hide(self, text: str, kept: str = "") -> str:
@@ -303,6 +309,14 @@ def refresh() -> None:
     _known.refresh()
 
 
+def known_forms() -> frozenset[str]:
+    """Return the known secrets of this process, as `redacted` finds them in a text; the same object until they change.
+
+    The environment and the connections are checked once a second.
+    """
+    return _known.values().forms
+
+
 def _of_environment(variables: Iterable[tuple[str, str]]) -> Iterator[str]:
     for name, value in variables:
         if is_secret_name(name, value) and name not in _FOLDERS:
@@ -386,6 +400,9 @@ _NAMED: Final = (
     "cookie", "webhook", "pin",
 )  # fmt: skip
 _HINTS: Final = tuple(dict.fromkeys(hint for hints, _, _ in _RULES for hint in hints))
+
+HINTS: Final = (*_HINTS, *_NAMED)
+"""Words in lower case: `redacted` changes no text without one of them and without a known value."""
 
 
 def redacted(text: str, kept: str = "") -> str:

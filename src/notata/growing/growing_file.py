@@ -42,6 +42,7 @@ from notata._base import exits
 from notata._base.nesting import is_running
 from notata._base.processes import ForkCheck
 from notata._base.retries import attempts
+from notata._base.threads import Bell
 from notata.errors import ConflictError, DeadlineError, StorageError
 from notata.growing.append_thread import AppendThread
 
@@ -59,6 +60,7 @@ RESERVE: Final = 4 * 2**20  # additional pending bytes for urgent lines
 _CONTESTED: Final = 100  # attempts of an append that conflicts with other writers, such as forked children
 _CONTESTED_PAUSE: Final = 2.0  # maximum seconds between two attempts, so two minutes or more in total
 _MEANWHILE: Final = 3  # appends in a row, for lines that arrived during the previous one
+_RETRY: Final = 0.2  # seconds between two attempts of a writer that waits
 _NEVER: Final = float("-inf")
 _UNSENT: Final = -1
 _own = logging.getLogger("notata")
@@ -274,6 +276,7 @@ class GrowingFile:
         self._in_flight: Chunk | None = None
         self._dropped = 0
         self._schedule = Schedule()
+        self._room: Bell | None = None  # rung when pending lines are stored or discarded
         self.state = State.OPEN
 
     # -- in ------------------------------------------------------------------------------------------------
@@ -298,6 +301,27 @@ class GrowingFile:
         """The bytes that are pending or in flight."""
         chunk = self._in_flight
         return len(self._pending) + (0 if chunk is None else len(chunk.data))
+
+    def wait(self, most: int, seconds: float) -> bool:
+        """Wait until at most `most` bytes are pending or in flight, or for some seconds; return whether it is so.
+
+        For a writer that must not lose lines: it waits before `write` would drop one. On storage without round trips,
+        lines that could not be stored are retried here.
+        """
+        end = self._clock() + seconds
+        bell = self._room = Bell()
+        try:
+            while self.pending_bytes > most and not self.is_displaced:
+                if self._at_once and not self._schedule.is_stalled(self._clock()):
+                    self.try_append()
+                left = end - self._clock()
+                if left <= 0:
+                    break
+                if self.pending_bytes > most:
+                    bell.wait(min(left, _RETRY) if self._at_once else left)
+        finally:
+            self._room = None
+        return self.pending_bytes <= most or self.is_displaced
 
     @property
     def is_displaced(self) -> bool:
@@ -478,6 +502,11 @@ class GrowingFile:
             if not self._pending:
                 exits.forget(self._finish)
                 self._thread.ring()
+        self._ring_room()
+
+    def _ring_room(self) -> None:
+        if (bell := self._room) is not None:
+            bell.ring()
 
     # -- end -----------------------------------------------------------------------------------------------
 
@@ -501,3 +530,4 @@ class GrowingFile:
             self._pending, self._in_flight, self._dropped = bytearray(), None, 0
             exits.forget(self._finish)
             self._thread.ring()
+        self._ring_room()

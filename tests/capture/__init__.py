@@ -1,0 +1,1 @@
+"""Tests of `notata.capture`: what programs print."""
