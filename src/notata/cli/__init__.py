@@ -27,6 +27,7 @@ from notata.cli.tail import tail
 from notata.cli.tree import tree
 from notata.cli.verify import verify
 from notata.cli.view import view
+from notata.cli.watch import watch
 
 __all__ = ["main"]
 
@@ -43,6 +44,6 @@ def main() -> None:
 
 for command in (
     cat, compare, completion, curve, demo, doctor, du, grep, ls, pin, publish, report, rm, show, sweep, sync,
-    table, tail, tree, unpin, verify, view,
+    table, tail, tree, unpin, verify, view, watch,
 ):  # fmt: skip
     main.add_command(command)

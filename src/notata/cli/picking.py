@@ -15,7 +15,7 @@ from notata.cli.frame import ErrorCollector, json_option, storage_option
 if TYPE_CHECKING:
     from notata.search import Query
 
-__all__ = ["Asked", "filter_options", "fresh_option", "picking_options", "print_notes", "searching"]
+__all__ = ["Asked", "filter_options", "fresh_option", "picking_options", "print_notes", "searching", "where_option"]
 
 _STATUSES: Final = ("running", "complete", "failed", "died", "replacing", "unreadable")
 """The values of `notata.search.choosing.STATUSES`, repeated here because that module is imported only on use."""
@@ -93,6 +93,13 @@ def _together(*options: Callable[[_Function], _Function]) -> Callable[[_Function
     return lambda function: functools.reduce(lambda one, option: option(one), reversed(options), function)
 
 
+where_option: Callable[[_Function], _Function] = click.option(
+    "--where",
+    metavar="EXPRESSION",
+    help="Only runs that match this filter, such as 'omega > 1 and age < days(2)'.",
+)
+"""Add ``--where``."""
+
 filter_options = _together(
     click.option(
         "--status",
@@ -102,11 +109,7 @@ filter_options = _together(
         shell_complete=_complete_statuses,
         help="Only runs with this status; several are separated by commas or repeated options.",
     ),
-    click.option(
-        "--where",
-        metavar="EXPRESSION",
-        help="Only runs that match this filter, such as 'omega > 1 and age < days(2)'.",
-    ),
+    where_option,
 )
 """Add ``--status`` and ``--where``."""
 

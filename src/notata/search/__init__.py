@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from notata.page.report import Report, report
     from notata.publish import Published, publish
+    from notata.search.alerts import Alert, Look, Undelivered, Watcher
     from notata.search.checks import Check
     from notata.search.choosing import Query, Runs, runs
     from notata.search.comparing import Comparison, Difference, compare
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FACTS",
+    "Alert",
     "Check",
     "Comparison",
     "Content",
@@ -48,6 +50,7 @@ __all__ = [
     "Difference",
     "File",
     "Files",
+    "Look",
     "Match",
     "Overview",
     "Patterns",
@@ -61,8 +64,10 @@ __all__ = [
     "RunTable",
     "Runs",
     "URLs",
+    "Undelivered",
     "Usage",
     "Verdict",
+    "Watcher",
     "Where",
     "compare",
     "contents",
@@ -91,6 +96,7 @@ __all__ = [
 ]
 
 _NAMES: Final = {
+    "alerts": ("Alert", "Look", "Undelivered", "Watcher"),
     "checks": ("Check",),
     "choosing": ("Query", "Runs", "runs"),
     "comparing": ("Comparison", "Difference", "compare"),

@@ -193,12 +193,24 @@ class Query:
             raise ConfigurationError(f"a query has its own filters and options; pass {strange[0]} to Query()")
         return urls
 
+    def at(self, target: Target, failed: Failed) -> Query:
+        """Return this query at one target, with another function for errors."""
+        query = copy.copy(self)
+        query.targets, query.failed = [target], failed
+        return query
+
     # -- filter --------------------------------------------------------------------------------------------
 
     @property
     def filters(self) -> bool:
         """True if the query filters runs."""
         return bool(self._statuses) or self._where is not None
+
+    @property
+    def filter_text(self) -> str:
+        """The filter as text: the expression, or the name of a function."""
+        named = getattr(self._where, "__qualname__", None)
+        return " ".join([*self._statuses, str(self._where or "") if named is None else named])
 
     def newest_first(self) -> Query:
         """Return this query with the order by start, the newest first, if it has no key to order by."""

@@ -16,7 +16,7 @@ from notata._base.times import moment
 from notata.errors import ConfigurationError, RunMissingError
 from notata.reader import LogReader
 from notata.run.listings import inside
-from notata.run.state import lease_of
+from notata.run.state import attempt_of, lease_of
 from notata.search.target import MAGIC, below, matched_by, matches
 from notata.store import Entry, Store
 from notata.store.gaps import ignore
@@ -292,6 +292,11 @@ class Run:
     def age(self) -> float | None:
         """Seconds since it began; None if unknown."""
         return None if self.started is None else (datetime.now(UTC) - self.started).total_seconds()
+
+    @property
+    def attempt(self) -> int:
+        """How often the run was resumed."""
+        return self._row.attempt if self._row is not None and not self.metadata else attempt_of(self.metadata)
 
     @property
     def host(self) -> str:
