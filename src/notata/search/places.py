@@ -295,7 +295,7 @@ class Run:
 
     @property
     def attempt(self) -> int:
-        """How often the run was resumed."""
+        """The number of times that the run was resumed."""
         return self._row.attempt if self._row is not None and not self.metadata else attempt_of(self.metadata)
 
     @property
