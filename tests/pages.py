@@ -70,6 +70,13 @@ def _script(name: str) -> str:
     return subprocess.run([sys.executable, name], capture_output=True, text=True, check=True).stdout
 
 
+@before("how-to/importing.md", "import_runs(")
+def _has_a_folder_of_mlflow(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.importing.sources import on_disk
+
+    on_disk("mlruns", Path())
+
+
 @before("how-to/plotting.md", "from matplotlib import pyplot")
 def _no_screen(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
     import matplotlib as mpl

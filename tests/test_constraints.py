@@ -21,17 +21,19 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 FRAMEWORKS = ROOT / "tests/frameworks/constraints.txt"
 ENGINES = ROOT / "tests/engines/constraints.txt"
+IMPORTERS = ROOT / "tests/importers/constraints.txt"
 
 
 def wanted() -> Iterator[tuple[Requirement, Path]]:
     groups: dict[str, list[Any]] = dict(PROJECT["dependency-groups"])
     large = [groups.pop("frameworks"), groups.pop("training")]
-    engines = groups.pop("engines")
+    engines, importers = groups.pop("engines"), groups.pop("importers")
     needed = PROJECT["project"]["dependencies"]
     for lists, file in (
         ([needed, PROJECT["project"]["optional-dependencies"]["test"], *groups.values()], CONSTRAINTS),
         ([needed, *large], FRAMEWORKS),
         ([needed, engines], ENGINES),
+        ([needed, importers], IMPORTERS),
     ):
         for name in chain(*lists):
             if isinstance(name, str):  # no inclusion of another group

@@ -1,4 +1,4 @@
-"""What all importers have in common: what is skipped, finished and updated, what is refused, and the command."""
+"""Common behaviour of all importers: runs are skipped, finished, updated or refused; and the command."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ Verb: TypeAlias = Literal["new", "updated", "finished", "equal", "changed"]
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did, or with `dry_run` what it would do.
+    """The result of an import, or of a dry run.
 
     Attributes:
         source: Where the runs came from, without credentials.

@@ -1,4 +1,4 @@
-"""What MLflow says about a run, in its files and in its database alike, as fields of notata."""
+"""Turn MLflow's description of a run, in its files or its database, into fields of notata."""
 
 from __future__ import annotations
 

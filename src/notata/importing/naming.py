@@ -27,7 +27,7 @@ def legal_name(name: str) -> str:
     name always gives the same result, and different names give different results.
 
     >>> legal_name("4231b66e"), legal_name("lr_0.1/train"), legal_name("/Users/me/pendulum")
-    ('4231b66e', 'lr_0.1--train', 'Users--me--pendulum-59ef7fd9')
+    ('4231b66e', 'lr_0.1--train', 'Users--me--pendulum-3525fa08')
     """
     text = _ILLEGAL.sub("_", name.replace("/", "--")).strip(" ")
     text = text.strip("-.") if text.startswith(("-", ".")) else text

@@ -1,4 +1,4 @@
-"""What the importers have in common: a run found in a source, what it says about itself, and bounded reads."""
+"""Common parts of the importers: a run found in a source, what it says about itself, and bounded reads."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Failed: TypeAlias = "Callable[[Exception], object]"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a source says about one of its runs, besides its values over time and its files.
+    """A description of one run by its source: all but its values over time and its files.
 
     Attributes:
         params: The parameters.

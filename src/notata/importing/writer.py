@@ -137,7 +137,7 @@ class RunWriter:
 
     @property
     def left_out(self) -> list[str]:
-        """What was left out, each thing once, with its number."""
+        """The things that were left out, each once, with their number."""
         return [what if count == 1 else f"{what} ({count:,} times)" for what, count in self._left_out.items()]
 
     def _write_files(self) -> None:
