@@ -20,7 +20,8 @@ from tests.tools.memory import measure
 
 def test_the_public_names() -> None:
     assert sorted(notata.__all__) == [
-        "AccessError", "BatchError", "Caught", "ConfigurationError", "ConflictError", "ContainerMissingError",
+        "AccessError", "BatchError", "Capture", "Caught", "ConfigurationError", "ConflictError",
+        "ContainerMissingError",
         "DamagedFileWarning", "DeadlineError", "DecodeError", "EncodeError", "ExistsError", "Experiment",
         "ExperimentReader", "FolderError", "FullError", "IncompleteListingWarning", "KeyNameError", "LinkError",
         "LogLine", "LogReader", "Logbook", "MirrorStorage", "MissingError", "NotataError", "PackageMissingError",

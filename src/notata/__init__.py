@@ -63,6 +63,7 @@ from notata.worker import Worker
 
 if TYPE_CHECKING:
     from notata import search as search
+    from notata.capture.options import Capture
     from notata.mirror.tree import SyncReport, sync
     from notata.series.reading import SeriesData
 
@@ -71,6 +72,7 @@ __version__ = "1.0.0.dev0"
 __all__ = [
     "AccessError",
     "BatchError",
+    "Capture",
     "Caught",
     "ConfigurationError",
     "ConflictError",
@@ -119,6 +121,7 @@ __all__ = [
 
 
 _LATE = {
+    "Capture": "notata.capture.options",
     "SeriesData": "notata.series.reading",
     "SyncReport": "notata.mirror.tree",
     "search": "notata.search",

@@ -70,7 +70,8 @@ from notata.store import Backend, Location, Storage, Store, open_store
 from notata.worker import Worker, WorkerConfig
 
 if TYPE_CHECKING:
-    from notata.capture import Output, SeriesPattern
+    from notata.capture import Capture, Output, SeriesPattern
+    from notata.capture.descriptors import Capturing
     from notata.mirror.live import Mirror
     from notata.store.stored_path import StoredPath
 
@@ -153,6 +154,9 @@ class Logbook(Recorder):
         parent: The run that this one continues, varies or analyses: a `Logbook`, a `LogReader`, its URL or its path.
             metadata.json gets its URL in the field `parent`. notata does not read that run.
 
+        capture: Record what this process, its C libraries and its child processes print in ``output.txt``, and still
+            show it; not on Windows. For values that patterns find in it, pass a `Capture`.
+
     Raises:
         RunExistsError: A run with this id already exists. It is a `FileExistsError`; its `status` and `reader` belong
             to the existing run.
@@ -194,11 +198,13 @@ class Logbook(Recorder):
         storage_options: Mapping[str, Any] | None = None,
         manifest: bool = True,
         monitor: bool | float | None = False,
+        capture: bool | Capture = False,
         parent: Logbook | LogReader | Location | None = None,
     ) -> None:
         _check_arguments(callback, overwrite=overwrite, resume=resume)
         _check_switches(manifest=manifest, echo=echo)
         level, interval = level_of(log_level), interval_of(monitor)
+        captured = None if capture is False else _capture_of(capture)
         given, parent_url = named(params), None if parent is None else _url_of(parent)
         self.run_id = _generate_run_id() if run_id is None else str(run_id)
         self.callback = callback
@@ -229,6 +235,7 @@ class Logbook(Recorder):
         self._mirror: Mirror | None = None
         self._monitor: Monitor | None = None
         self._output: Output | None = None
+        self._capturing: Capturing | None = None
         try:
             before = self._claim(environment, overwrite, resume, copy, parent_url)
             self._manifest = self._manifest_writer(storage, before) if manifest else None
@@ -239,7 +246,10 @@ class Logbook(Recorder):
                 self._start_mirror(storage.plain, copy, overwrite, exit_timeout(mirror))
             if interval is not None:
                 self._start_monitor(interval)
+            if captured is not None:
+                self._start_capture(captured, before)
         except BaseException:
+            self._stop_capture()
             self._release()
             self._remove_sigterm()
             raise
@@ -294,6 +304,23 @@ class Logbook(Recorder):
     def _start_monitor(self, interval: float) -> None:
         """Start to sample the system in a thread."""
         self._monitor = Monitor.started(interval, self.path, add=self._series[SYSTEM].add, warn=self.warning)
+
+    def _start_capture(self, options: Capture, before: RunState | None) -> None:
+        """Start to record what this process prints. A resumed run first gets what a killed attempt printed last."""
+        from notata.capture.descriptors import Capturing
+        from notata.capture.spool import recovered
+
+        output = self._open_output(options.patterns)
+        if before is not None and (count := sum(map(output.take, recovered(self.url)))):
+            self.info("Recovered %d bytes of output that the attempt before did not store", count)
+        self._capturing = Capturing(output, self.url)
+        exits.at_exit(self._stop_capture)
+
+    def _stop_capture(self) -> None:
+        """Restore the file descriptors, if no other run captures."""
+        if self._capturing is not None:
+            self._capturing.stop()
+            exits.forget(self._stop_capture)
 
     def _claim(
         self, environment: bool, overwrite: bool, resume: bool | str, copy: Store | None, parent: str | None
@@ -804,6 +831,7 @@ class Logbook(Recorder):
         if is_new:
             if self._monitor is not None:
                 self._monitor.finish()  # before the summaries
+            self._stop_capture()
             if self._output is not None:
                 self._output.end()
             fields = {**end.fields, **self._late_imports(), **self._summary_field()}
@@ -986,11 +1014,14 @@ class Logbook(Recorder):
         is_success = error is None or (isinstance(error, SystemExit) and error.code in (None, 0))
         by_signal = is_success and error is not None and self.status != "complete" and exits.is_from_handler(error)
         is_late = isinstance(error, Terminated) and self._ending.has_ended_as("complete")  # SIGTERM came after the end
-        if error is None or is_late or (is_success and not by_signal and self.status != "failed"):
-            if self._ending.ended is None:
-                self.mark_complete()
-        else:
-            self._fail_after(error, " in a signal handler" if by_signal else "")
+        try:
+            if error is None or is_late or (is_success and not by_signal and self.status != "failed"):
+                if self._ending.ended is None:
+                    self.mark_complete()
+            else:
+                self._fail_after(error, " in a signal handler" if by_signal else "")
+        finally:
+            self._stop_capture()  # if the run has not ended, for example as another writer took it over
 
 
 def _check_arguments(callback: object, *, overwrite: bool, resume: object) -> None:
@@ -1023,6 +1054,12 @@ def _url_of(run: object) -> str:
 def _redactor_of(store: Store, copy: Store | None) -> Callable[[str], str]:
     """Return a function that redacts the secrets of the run's storage and of the copy's storage in a text."""
     return store.backend.redacted if copy is None else lambda text: copy.redacted(store.redacted(text))
+
+
+def _capture_of(given: object) -> Capture | None:
+    from notata.capture.options import capture_of
+
+    return capture_of(given)
 
 
 def _check_switches(**switches: object) -> None:

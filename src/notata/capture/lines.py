@@ -67,6 +67,11 @@ class Screen:
         self._final: list[str] = []
 
     @property
+    def is_empty(self) -> bool:
+        """True if nothing is held."""
+        return self._is_plain and not self._held
+
+    @property
     def is_moving(self) -> bool:
         """True while a progress bar or other rows that are overwritten are held."""
         return not self._is_plain and (self._is_overwritten or self._moves_up)

@@ -37,9 +37,17 @@ PATIENCE: Final = 60.0
 
 _SHOW_FIRST: Final = 10.0  # seconds until the state of a progress bar is shown; then twice as many, up to
 _SHOW_LAST: Final = 600.0  # this many
-_SETTLED: Final = 5.0  # seconds without a cursor that moves up, after which rows are final
 _RETRIED: Final = 1.0  # seconds between two checks whether a storage that failed works again
 _POLL: Final = 0.5  # seconds between two attempts while `feed` waits
+
+
+class _Stream:
+    """One stream of the program, such as standard output: its rows and its secrets are its own."""
+
+    def __init__(self, redact: Callable[[str], str], now: float) -> None:
+        self.screen, self.redactor = Screen(), Redactor(redact)
+        self.shown_at, self.show_after = now, _SHOW_FIRST
+
 
 AddRow = Callable[[str, dict[str, Scalar], int | None], object]
 
@@ -47,7 +55,7 @@ AddRow = Callable[[str, dict[str, Scalar], int | None], object]
 class Output:
     """Takes what a program prints, and keeps it in a growing file.
 
-    `feed` is called by one thread; `finish` may be called by another one.
+    `feed` is called by one thread; `finish` may be called by another one. Several streams are merged line by line.
 
     Args:
         file: The file; `GrowingFile.missing` is not used, as `Output` waits before lines are dropped.
@@ -82,7 +90,8 @@ class Output:
         self._file, self._warn, self._sink, self._clock = file, warn, sink, clock
         self._pending, self._patience = pending, patience
         self._is_displaced = is_displaced
-        self._screen, self._redactor = Screen(), Redactor(redact)
+        self._redact = redact
+        self._streams: dict[int, _Stream] = {}
         self._finders = [
             Finder(pattern, lambda values, step, name=pattern.series: add(name, values, step), warn)  # type: ignore[misc]
             for pattern in patterns
@@ -91,23 +100,46 @@ class Output:
         self._is_dropping = False
         self._tried_at = 0.0  # the last check whether the storage works again
         self._unreported = 0
-        self._line_is_open = False
-        self._shown_at = self._fed_at = clock()
-        self._show_after = _SHOW_FIRST
+        self._open_line: int | None = None  # the stream whose line has no end yet
+        self._given = 0
         self.lost = 0
 
-    def feed(self, data: bytes) -> None:
+    @property
+    def stored(self) -> int:
+        """The bytes of the file that are stored, of those that this object wrote."""
+        return self._given - self._file.pending_bytes
+
+    def given(self, stream: int = 0) -> int | None:
+        """Return the bytes that were given to the file so far; None if a part of the stream is still held."""
+        own = self._streams.get(stream)
+        return self._given if own is None or (own.screen.is_empty and own.redactor.is_empty) else None
+
+    def feed(self, data: bytes, stream: int = 0) -> None:
         """Take the next bytes. With ``b""``, which a reader sends once a second or so, only what is due is done.
 
         Waits while the storage is behind. Never raises an error of the storage.
+
+        Args:
+            data: The bytes.
+            stream: The number of the stream, if several are merged.
         """
         self._pass_on(data)
         with self._lock:
             if self._file.is_displaced or self._is_displaced():
                 return
-            for part in self._screen.feed(data):
-                self._keep(part)
-            self._show()
+            own = self._streams.get(stream)
+            if own is None:
+                own = self._streams[stream] = _Stream(self._redact, self._clock())
+            for part in own.screen.feed(data):
+                self._keep(part, stream)
+            self._show(own, stream)
+
+    def take(self, data: bytes) -> int:
+        """Take bytes of an earlier attempt, and return their number. They are not shown."""
+        sink, self._sink = self._sink, None
+        self.feed(data)
+        self._sink = sink
+        return len(data)
 
     def finish(self) -> None:
         """Store what is left: `end`, then `flush`. Call it again after an error; `feed` can still be called.
@@ -123,9 +155,10 @@ class Output:
         with self._lock:
             if self._file.is_displaced or self._is_displaced():
                 return
-            if left := self._screen.finish():
-                self._keep_lines(left)
-            self._put(self._redactor.finish())
+            for number, own in self._streams.items():
+                if left := own.screen.finish():
+                    self._keep_lines(left, number)
+                self._put(own.redactor.finish(), number)
             for finder in self._finders:
                 finder.finish()
             if self._unreported:
@@ -152,34 +185,33 @@ class Output:
 
     # -- in ------------------------------------------------------------------------------------------------
 
-    def _keep(self, part: bytes) -> None:
+    def _keep(self, part: bytes, stream: int) -> None:
         """Keep whole lines, or a piece of a long line."""
         if part.endswith(b"\n"):
-            self._keep_lines(part)
+            self._keep_lines(part, stream)
         else:
-            self._put(self._redactor.piece(part))
+            self._put(self._streams[stream].redactor.piece(part), stream)
 
-    def _keep_lines(self, part: bytes) -> None:
-        lines = self._redactor.lines(part)
+    def _keep_lines(self, part: bytes, stream: int) -> None:
+        lines = self._streams[stream].redactor.lines(part)
         for finder in self._finders:
             finder.lines(lines)
-        self._put(lines)
+        self._put(lines, stream)
 
-    def _show(self) -> None:
+    def _show(self, own: _Stream, stream: int) -> None:
         """Show the state of a progress bar in the file, after 10 s, then after twice as long, up to 10 minutes."""
         now = self._clock()
-        if not self._screen.is_moving:
-            self._shown_at, self._show_after = now, _SHOW_FIRST
-        elif now - self._shown_at >= self._show_after:
-            self._shown_at, self._show_after = now, min(2 * self._show_after, _SHOW_LAST)
-            if settled := self._screen.settle():
-                self._keep(settled)
-            if state := self._screen.state():
-                self._keep(state)
+        if not own.screen.is_moving:
+            own.shown_at, own.show_after = now, _SHOW_FIRST
+        elif now - own.shown_at >= own.show_after:
+            own.shown_at, own.show_after = now, min(2 * own.show_after, _SHOW_LAST)
+            for lines in (own.screen.settle(), own.screen.state()):
+                if lines:
+                    self._keep(lines, stream)
 
     # -- out -----------------------------------------------------------------------------------------------
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes, stream: int) -> None:
         """Give bytes to the file; wait if it is behind, and drop them if it stays behind."""
         if not data:
             return
@@ -188,8 +220,11 @@ class Output:
             return
         if self._unreported:
             self._report()
+        if self._open_line not in (None, stream):
+            data = b"\n" + data
+        self._given += len(data)
         self._file.write(data)
-        self._line_is_open = not data.endswith(b"\n")
+        self._open_line = None if data.endswith(b"\n") else stream
 
     def _has_room(self, size: int) -> bool:
         most = max(0, self._pending - size)
@@ -231,8 +266,9 @@ class Output:
     def _report(self) -> None:
         """State in the file and in the log how much is missing."""
         count, self._unreported = self._unreported, 0
-        start = b"\n" if self._line_is_open else b""
-        self._line_is_open = False
+        start, self._open_line = b"" if self._open_line is None else b"\n", None
         self._warn("%d bytes of the output are missing in %s; they could not be stored", count, keys.OUTPUT)
         with suppress(Exception):
-            self._file.write(start + b"[notata: %d bytes are missing here; they could not be stored]\n" % count)
+            line = start + b"[notata: %d bytes are missing here; they could not be stored]\n" % count
+            self._given += len(line)
+            self._file.write(line)

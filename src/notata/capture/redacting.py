@@ -61,6 +61,11 @@ class Redactor:
         self._skips_value = False
         self._key_lines = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """True if nothing is held."""
+        return not self._is_continued
+
     def lines(self, block: bytes) -> bytes:
         r"""Return whole lines with secrets redacted. Each line ends with ``\n``, except perhaps the last one."""
         first = b""
