@@ -40,6 +40,7 @@ class LogbookOptions(TypedDict, total=False):
     manifest: bool
     monitor: bool | float | None
     parent: Logbook | LogReader | Location | None
+    code: bool | None
 
 
 class Experiment:
@@ -68,7 +69,7 @@ class Experiment:
             the same path below it as the run: ``<mirror>/<name>/runs/log_<run_id>``. For storage options, pass a
             `MirrorStorage`.
         **options: Options for each `Logbook`: `heartbeat`, `environment`, `log_level`, `echo`, `handle_sigterm`,
-            `failure_variables`, `background`, `manifest`, `monitor`, `parent`.
+            `failure_variables`, `background`, `manifest`, `monitor`, `parent`, `code`.
 
     Raises:
         KeyNameError: The name is not legal on every backend.
@@ -484,6 +485,8 @@ def _fitting(name: str, wanted: Any) -> Callable[[Any], bool]:
 
 class Member(Logbook):
     """A run of an experiment. It stores its row of the table in the request that stores its end."""
+
+    _code_extent = "changes"
 
     def _end_fields(self, summary: object) -> Mapping[str, Any]:
         try:

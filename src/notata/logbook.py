@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Never, NoReturn, Self, TypeAlias, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Never, NoReturn, Self, TypeAlias, cast, overload
 from weakref import WeakSet
 
 from notata import formats
@@ -38,9 +38,11 @@ from notata.growing import AppendThread, GrowingFile
 from notata.manifest import ManifestWriter
 from notata.mirror.places import copy_of, exit_timeout
 from notata.provenance import failures
-from notata.provenance.environment import capture, imported_packages
+from notata.provenance.code import Extent
+from notata.provenance.environment import RunEnvironment, environment_of_run, imported_packages
 from notata.provenance.failures import Caught
 from notata.reader import LogReader
+from notata.run.code_files import CodeFiles, changed_code
 from notata.run.ending import End, Ending, EndingPlan, FailureFiles, FinalStatus
 from notata.run.inputs import InputRecords
 from notata.run.inspection import Inspector
@@ -76,6 +78,9 @@ if TYPE_CHECKING:
     from notata.store.stored_path import StoredPath
 
 __all__ = ["Logbook"]
+
+CODE: Final = "NOTATA_CODE"
+"""Environment variable that switches off `code`, if it is ``0``."""
 
 Callback: TypeAlias = Callable[["Logbook"], object]
 
@@ -129,8 +134,9 @@ class Logbook(Recorder):
             refuses a failed run, too. ``"force"`` also resumes a run if it is unknown whether it is running.
         heartbeat: Seconds between two heartbeats, each of which is a small request; 0 for none. The default is 30 if
             other processes can see the run and the storage supports compare-and-swap (local disk, S3, GCS), else none.
-        environment: Record interpreter, machine, process, packages and git commit in metadata.json. Packages imported
-            later are added at the end. Environment variables are never recorded.
+        environment: Record interpreter, machine, process, job, packages and git commit in metadata.json. Packages
+            imported later are added at the end. Environment variables are never recorded, except for the facts of the
+            job from a fixed list, such as SLURM_JOB_ID.
         log_level: The lowest level written to log.txt: a name or number of `logging`. The default is the environment
             variable NOTATA_LOG_LEVEL, else ``INFO``.
         echo: Print the location of the run and each line of log.txt to standard error, too.
@@ -153,7 +159,10 @@ class Logbook(Recorder):
             end. Needs the extra ``system``.
         parent: The run that this one continues, varies or analyses: a `Logbook`, a `LogReader`, its URL or its path.
             metadata.json gets its URL in the field `parent`. notata does not read that run.
-
+        code: Store the changes of the checkout against its commit (``code/diff.patch``), its untracked files
+            (``code/untracked.json``) and the installed packages (``code/packages.txt``), with secrets redacted. By
+            default True; in an `Experiment`, only changes and untracked files of a checkout with changes. The
+            environment variable NOTATA_CODE=0 makes the default False.
         capture: Record what this process, its C libraries and its child processes print in ``output.txt``, and still
             show it; not on Windows. For values that patterns find in it, pass a `Capture`.
 
@@ -176,6 +185,8 @@ class Logbook(Recorder):
     >>> run.status, path.name
     ('complete', 'metrics.json')
     """
+
+    _code_extent: ClassVar[Extent] = "all"
 
     def __init__(
         self,
@@ -200,11 +211,13 @@ class Logbook(Recorder):
         monitor: bool | float | None = False,
         capture: bool | Capture = False,
         parent: Logbook | LogReader | Location | None = None,
+        code: bool | None = None,
     ) -> None:
         _check_arguments(callback, overwrite=overwrite, resume=resume)
         _check_switches(manifest=manifest, echo=echo)
         level, interval = level_of(log_level), interval_of(monitor)
         captured = None if capture is False else _capture_of(capture)
+        extent = _extent(code, self._code_extent, environment=environment)
         given, parent_url = named(params), None if parent is None else _url_of(parent)
         self.run_id = _generate_run_id() if run_id is None else str(run_id)
         self.callback = callback
@@ -232,12 +245,15 @@ class Logbook(Recorder):
         self._sigterm = exits.Sigterm() if handle_sigterm else None
         self._replaced = False
         self._row_before: Mapping[str, Any] = {}  # of the attempt before
+        self._code_before: Mapping[str, Any] = {}  # what differs from the attempt before
         self._mirror: Mirror | None = None
         self._monitor: Monitor | None = None
         self._output: Output | None = None
         self._capturing: Capturing | None = None
         try:
-            before = self._claim(environment, overwrite, resume, copy, parent_url)
+            now = environment_of_run(self._redact, extent) if environment else None
+            before = self._claim(now, overwrite, resume, copy, parent_url)
+            self._code = CodeFiles(storage.direct, {} if now is None else now.files, self.info, self.warning)
             self._manifest = self._manifest_writer(storage, before) if manifest else None
             self._begin(before, storage.direct, level, given, content, preallocate=preallocate, echo=echo)
             receipt = storage.records.receipt if self._manifest is None else self._manifest.receipt
@@ -323,7 +339,12 @@ class Logbook(Recorder):
             exits.forget(self._stop_capture)
 
     def _claim(
-        self, environment: bool, overwrite: bool, resume: bool | str, copy: Store | None, parent: str | None
+        self,
+        environment: RunEnvironment | None,
+        overwrite: bool,
+        resume: bool | str,
+        copy: Store | None,
+        parent: str | None,
     ) -> RunState | None:
         """Claim, replace or resume the run. Return its previous state if it was resumed."""
         fields: dict[str, Any] = {"run_id": self.run_id, "status": "initialized", "start_time": times.now()}
@@ -331,8 +352,8 @@ class Logbook(Recorder):
             fields[MIRROR] = copy.url
         if parent is not None:
             fields[PARENT] = parent
-        if environment:
-            fields["environment"] = capture(self._redact)
+        if environment is not None:
+            fields["environment"] = environment.fields
         try:
             if overwrite:
                 self._replaced = self._lease.replace(fields)
@@ -349,8 +370,11 @@ class Logbook(Recorder):
 
     def _resumed_fields(self, fresh: Mapping[str, Any], old: Mapping[str, Any], state: RunState) -> Mapping[str, Any]:
         """Return the metadata of a resumed run, and keep what is removed until the run ends again."""
-        self._row_before = row_field(old)
-        return resumed_fields(fresh, old, state)
+        self._row_before, self._code_before = row_field(old), changed_code(old, fresh)
+        fields = resumed_fields(fresh, old, state)
+        if self._code_before:
+            fields[RESUMES][-1]["code"] = self._code_before
+        return fields
 
     def _begin(
         self,
@@ -370,6 +394,7 @@ class Logbook(Recorder):
                 show(f"notata: run {self.run_id!r} at {self.url}")
             self._open_log(before, direct, level, echo)
             self._open_series(before, direct)
+            self._code.begin(self._code_before, attempt_of(self._lease.fields) - 1)
             self._inputs, self._inspector = InputRecords(direct, new=before is None), Inspector(self.url)
             self._output_end = partial(direct.appender, keys.OUTPUT, new=before is None, end=b"\n")
             if before is not None and (self._store.is_local or before.status not in ENDED):
@@ -566,6 +591,7 @@ class Logbook(Recorder):
             self._fail(failure.reason, failure.error)
         if self._queue is not None:
             self._queue.settle(timeout)
+        self._code.settle()
         try:
             self._flush_output()
             self._series.flush()
@@ -843,11 +869,12 @@ class Logbook(Recorder):
                     self._flush_output,
                     self._series.flush,
                     self.handler.flush,
+                    self._code.settle,
                     self._store_manifest,
                 ]
             before.append(partial(self._store_status, end.status, runtime, fields))
         after: list[Callable[[], object]] = [] if is_line_first else [note]
-        after.append(self.handler.close)
+        after += [self._code.settle, self.handler.close]
         if end.status == "failed":
             after.append(partial(self._store_failure, end.error))
         after += [self._call_back, self._store_manifest_late]
@@ -859,13 +886,13 @@ class Logbook(Recorder):
     def _late_imports(self) -> Mapping[str, Any]:
         """Return the environment with packages imported since the start; empty if there are none."""
         environment = self._lease.fields.get("environment")
-        known = environment.get("packages") if isinstance(environment, dict) else None
-        if not isinstance(environment, dict) or not isinstance(known, dict):
+        if not isinstance(environment, dict):
             return {}
-        found = imported_packages()
-        if found.items() <= known.items():
-            return {}
-        return {"environment": {**environment, "packages": dict(sorted({**known, **found}.items()))}}
+        late: dict[str, Any] = {**self._code.late_packages()}
+        known, found = environment.get("packages"), imported_packages()
+        if isinstance(known, dict) and not found.items() <= known.items():
+            late["packages"] = dict(sorted({**known, **found}.items()))
+        return {"environment": {**environment, **late}} if late else {}
 
     def _store_status(self, status: FinalStatus, runtime: float, fields: Mapping[str, Any]) -> None:
         """Store the status. The manifest of a complete run includes a worker that was added at the same time."""
@@ -1034,6 +1061,17 @@ def _check_arguments(callback: object, *, overwrite: bool, resume: object) -> No
         raise ConfigurationError("resume keeps an existing run and overwrite removes it: pass only one of them")
     if resume not in (True, False, "force", *_REFUSED):
         raise ConfigurationError(f"invalid resume {resume!r}: pass True, False, 'force', 'unfinished' or 'died'")
+
+
+def _extent(code: bool | None, default: Extent, *, environment: bool) -> Extent:
+    """Return how much of the code to record."""
+    if code not in (True, False, None):
+        raise ConfigurationError(f"invalid code {code!r}: pass True, False, or None for the default")
+    if code and not environment:
+        raise ConfigurationError("code=True needs environment=True, which records the commit that the code belongs to")
+    if code is None:
+        return default if environment and os.environ.get(CODE) != "0" else "none"
+    return "all" if code else "none"
 
 
 def _url_of(run: object) -> str:

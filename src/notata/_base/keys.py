@@ -18,6 +18,7 @@ from notata.errors import KeyNameError
 __all__ = [
     "ARTIFACTS",
     "CAUGHT",
+    "CODE",
     "DATA",
     "FAILURE",
     "INDEX",
@@ -27,13 +28,16 @@ __all__ = [
     "METADATA",
     "METRICS",
     "OUTPUT",
+    "PACKAGES",
     "PARAMS_JSON",
     "PARAMS_YAML",
+    "PATCH",
     "PLOTS",
     "RESERVED",
     "RUNS",
     "SERIES",
     "TRACEBACK",
+    "UNTRACKED",
     "WORKERS",
     "artifact",
     "check",
@@ -68,6 +72,10 @@ PARAMS_YAML: Final = "params.yaml"
 PARAMS_JSON: Final = "params.json"
 ARTIFACTS: Final = "artifacts"
 CAUGHT: Final = "artifacts/debug/caught"
+CODE: Final = "code"
+PATCH: Final = "code/diff.patch"
+UNTRACKED: Final = "code/untracked.json"
+PACKAGES: Final = "code/packages.txt"
 DATA: Final = "data"
 FAILURE: Final = "artifacts/debug/failure.json"
 TRACEBACK: Final = "artifacts/debug/traceback.txt"

@@ -1,6 +1,7 @@
-"""Record the environment of a run: interpreter, machine, process, packages, git.
+"""Record the environment of a run: interpreter, machine, process, job, packages, git.
 
-Environment variables are never recorded, as they can contain secrets.
+Environment variables are never recorded, as they can contain secrets, except for the facts about the job of a fixed
+list, see `notata.provenance.scheduler`.
 """
 
 from __future__ import annotations
@@ -9,15 +10,33 @@ import functools
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from notata._base.prepared import prepared
 from notata._base.secrets import arguments, refresh
-from notata.provenance.git import state_of
+from notata.provenance.code import Code, Extent, code_of
+from notata.provenance.git import checkout_of
+from notata.provenance.scheduler import job_facts
 
-__all__ = ["capture", "imported_packages"]
+__all__ = ["RunEnvironment", "capture", "environment_of_run", "imported_packages"]
+
+_COMMAND: Final = 2**14  # characters of the command line; metadata.json is stored at each heartbeat
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnvironment:
+    """The environment of a run.
+
+    Attributes:
+        fields: The field ``environment`` of metadata.json.
+        files: The files of the run that describe its code, by key.
+    """
+
+    fields: dict[str, Any]
+    files: Mapping[str, bytes]
 
 
 def capture(redact: Callable[[str], str] = str) -> dict[str, Any]:
@@ -34,21 +53,48 @@ def capture(redact: Callable[[str], str] = str) -> dict[str, Any]:
             always redacted.
 
     Returns:
-        ``python`` (version, implementation, executable), ``platform``, ``host``, ``user``, ``pid``, ``argv``, ``cwd``,
-        ``packages`` (the version of each imported top-level package), and ``git`` (commit, branch, dirty) if the
-        script, or else the working folder, is in a checkout.
+        ``python`` (version, implementation, executable), ``platform``, ``host``, ``user``, ``pid``, ``argv``,
+        ``command`` (with the interpreter and its options), ``cwd``, ``packages`` (the version of each imported
+        top-level package), ``scheduler`` (facts about the job, from a fixed list of environment variables), and ``git``
+        (commit, branch, dirty) if the script, or else the working folder, is in a checkout.
 
     >>> sorted(capture())[:2]
-    ['argv', 'cwd']
+    ['argv', 'command']
+    """
+    return environment_of_run(redact).fields
+
+
+def environment_of_run(redact: Callable[[str], str] = str, extent: Extent = "none") -> RunEnvironment:
+    """Return the environment as `capture` does, and the code of the run, see `notata.provenance.code`.
+
+    Args:
+        redact: As for `capture`.
+        extent: How much of the code to record.
     """
     refresh()
+    checkout, code = None, Code()
+    with suppress(Exception):  # for example, a removed working folder
+        checkout = checkout_of(_script_folder()) or checkout_of(os.getcwd())
+    with suppress(Exception):
+        code = code_of(checkout, extent)
     found = _found(
         argv=lambda: [redact(argument) for argument in arguments(getattr(sys, "argv", []))],
+        command=lambda: _command(redact),
         cwd=os.getcwd,
         packages=imported_packages,
-        git=lambda: state_of(_script_folder()) or state_of(os.getcwd()),
+        scheduler=lambda: job_facts(os.environ),
+        git=lambda: None if checkout is None else {**checkout.state, **code.git},
+        installed=lambda: code.installed or None,
     )
-    return prepared({**_lasting(os.getpid()), **found})
+    return RunEnvironment(prepared({**_lasting(os.getpid()), **found}), code.files)
+
+
+def _command(redact: Callable[[str], str]) -> list[str] | None:
+    """Return the whole command line, with the interpreter; None if it is long, as that of ``python -c``."""
+    given = sys.orig_argv
+    if sum(map(len, given)) > _COMMAND:
+        return None
+    return [redact(argument) for argument in arguments(given)]
 
 
 @functools.lru_cache(1)
