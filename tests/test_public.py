@@ -55,8 +55,8 @@ def test_the_public_names_of_search_and_their_arguments() -> None:
 
 def test_the_names_of_the_logbook() -> None:
     assert sorted(name for name in dir(Logbook) if not name.startswith("_")) == [
-        "array", "arrays", "artifactsdir", "attach", "bytes", "catch", "datadir", "debug", "elapsed", "error",
-        "exception", "file", "flush", "folder", "info", "input", "json", "local", "log_path", "mark_complete",
+        "array", "arrays", "artifactsdir", "attach", "bytes", "catch", "current", "datadir", "debug", "elapsed",
+        "error", "exception", "file", "flush", "folder", "info", "input", "json", "local", "log_path", "mark_complete",
         "mark_failed", "meta", "mirror", "note", "open", "params", "path", "pickle", "plot", "plotdir", "reader",
         "save", "scalars", "series", "status", "text", "url", "warning", "worker",
     ]  # fmt: skip

@@ -53,8 +53,8 @@ from notata.run.parameters import Parameters, encoded, named
 from notata.run.recorder import Recorder
 from notata.run.state import (
     ENDED,
-    LEASE,
     MIRROR,
+    OWN_FIELDS,
     PARENT,
     RESUMES,
     ROW,
@@ -88,7 +88,6 @@ _REFUSED: Final[Mapping[bool | str, tuple[str, ...]]] = {"unfinished": ("complet
 """Values of `resume`, and the statuses of runs that they refuse."""
 
 _NAMED: Final = 20  # remaining files of an earlier run that get a warning each
-_OWN_FIELDS: Final = {"run_id", "status", LEASE, MIRROR, RESUMES, ROW, SUMMARY, WORKERS}
 
 
 class Logbook(Recorder):
@@ -251,7 +250,7 @@ class Logbook(Recorder):
         self._output: Output | None = None
         self._capturing: Capturing | None = None
         try:
-            now = environment_of_run(self._redact, extent) if environment else None
+            now = self._environment(extent) if environment else None
             before = self._claim(now, overwrite, resume, copy, parent_url)
             self._code = CodeFiles(storage.direct, {} if now is None else now.files, self.info, self.warning)
             self._manifest = self._manifest_writer(storage, before) if manifest else None
@@ -354,6 +353,7 @@ class Logbook(Recorder):
             fields[PARENT] = parent
         if environment is not None:
             fields["environment"] = environment.fields
+        fields |= self._first_fields()
         try:
             if overwrite:
                 self._replaced = self._lease.replace(fields)
@@ -367,6 +367,14 @@ class Logbook(Recorder):
             error.reader = LogReader._of(self._plain)
             raise
         return None
+
+    def _environment(self, extent: Extent) -> RunEnvironment:
+        """Return the environment, with so much of the code; a hook for subclasses."""
+        return environment_of_run(self._redact, extent)
+
+    def _first_fields(self) -> Mapping[str, Any]:
+        """Return more fields for metadata.json, stored with the claim; a hook for subclasses."""
+        return {}
 
     def _resumed_fields(self, fresh: Mapping[str, Any], old: Mapping[str, Any], state: RunState) -> Mapping[str, Any]:
         """Return the metadata of a resumed run, and keep what is removed until the run ends again."""
@@ -641,7 +649,7 @@ class Logbook(Recorder):
 
         >>> log.meta(machine="node17", temperature_K=300)
         """
-        if own := _OWN_FIELDS & fields.keys():
+        if own := OWN_FIELDS & fields.keys():
             raise ConfigurationError(
                 f"cannot set {', '.join(sorted(own))} in metadata.json: notata reserves this name. Choose another "
                 "name, and end a run with mark_complete() or mark_failed()",
@@ -750,6 +758,18 @@ class Logbook(Recorder):
             self._failure_files.write_caught(error)
         except Exception as failure:  # inspecting a foreign exception can raise anything
             self.warning("The structure of that failure was not stored: %s", failure)
+
+    @staticmethod
+    def current() -> Worker | None:
+        """Return a worker of the run that this process belongs to, as in a program of ``notata run``; None if none.
+
+        So a script records into the run of ``notata run``, and into a run of its own when it is started alone. For
+        rank, errors and cost see `Worker.current`.
+
+        >>> log = Logbook.current() or Logbook("alone", "memory://current")
+        >>> log.scalars(step=1, loss=0.5)
+        """
+        return Worker.current()
 
     def worker(self, rank: int | str) -> Worker:
         """Return another writer of this run, for a process of a pool, a rank, or a thread.

@@ -26,6 +26,7 @@ from notata.growing import AppendThread
 from notata.manifest import FileRecords, HashingBackend, SharedManifestWriter
 from notata.provenance import failures
 from notata.reader import LogReader
+from notata.run.inherited import RUN, open_options, process_rank
 from notata.run.inputs import InputRecords
 from notata.run.inspection import Inspector
 from notata.run.journal import Journal, RunLogger, level_of
@@ -46,6 +47,11 @@ _unpickled_workers: WeakValueDictionary[tuple[str, WorkerConfig, bytes], Worker]
 """The workers unpickled in this process. Each task of a pool unpickles its worker again, and shares the first one."""
 
 _unpickled_lock = Lock()
+
+_current: dict[tuple[str, str], Worker] = {}
+"""The worker of this process in the run of its parent, by URL and rank; see `Worker.current`."""
+
+_current_lock = Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +222,33 @@ class Worker(Recorder):
         self = cls.__new__(cls)
         self._begin(store, config)
         return self
+
+    @classmethod
+    def current(cls) -> Worker | None:
+        """Return a worker of the run that this process belongs to; None if it belongs to none.
+
+        A process belongs to the run in its environment variable NOTATA_RUN, which ``notata run`` sets for the program
+        and its child processes. The rank is that of MPI or Slurm, or else made from the host and the process id. Each
+        call in a process returns the same object, which is closed at exit.
+
+        Raises:
+            RunEndedError: The run has ended, so the variable is out of date.
+            StorageError: The run cannot be read or changed.
+
+        Cost: as `Worker`, for the first call of a process.
+
+        >>> Worker.current() is None
+        True
+        """
+        url = os.environ.get(RUN)
+        if not url:
+            return None
+        key = (url, process_rank())
+        with _current_lock.held():
+            worker = _current.get(key)
+            if worker is None:
+                worker = _current[key] = cls(url, key[1], storage_options=open_options(os.environ) or None)
+        return worker
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (self._plain, self._config)

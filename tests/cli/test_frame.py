@@ -38,7 +38,7 @@ COMMANDS: dict[str, click.Command] = {}
 for _name, _command in sorted(main.commands.items()):
     COMMANDS |= {f"{_name} {name}": one for name, one in getattr(_command, "commands", {"": _command}).items()}
 COMMANDS = {name.strip(): one for name, one in COMMANDS.items()}
-NO_DATA = {"completion", "demo", "view"}
+NO_DATA = {"completion", "demo", "put", "run", "view"}
 """Commands that print no run data, and therefore have no JSON output."""
 NO_STORAGE = {"completion"}
 SECRET = "hunter2+never/shown"

@@ -202,7 +202,8 @@ def test_what_is_read_depends_on_the_names() -> None:
     assert Where("age > 1 or omega > 1").metadata
     assert not Where("size > 1 or files > 1 or omega > 1 or status == 'x'").metadata
     assert not Where("name == url or run_id == 'x' or failure_reason == 'x' or metrics_error == 'x'").metadata
-    assert all(getattr(RUN, name, None) is not None or name in ("host", "metrics_error") for name in FACTS)
+    without = ("host", "metrics_error", "exit_code", "cpu_seconds", "peak_memory")
+    assert all(getattr(RUN, name, None) is not None or name in without for name in FACTS)
 
 
 def test_names_that_no_run_has_are_reported_with_close_ones() -> None:

@@ -18,8 +18,10 @@ from notata.cli.import_runs import import_command
 from notata.cli.ls import ls
 from notata.cli.pin import pin, unpin
 from notata.cli.publish import publish
+from notata.cli.put import put
 from notata.cli.report import report
 from notata.cli.rm import rm
+from notata.cli.run import run
 from notata.cli.show import show
 from notata.cli.sweep import sweep
 from notata.cli.sync import sync
@@ -44,7 +46,7 @@ def main() -> None:
 
 
 for command in (
-    cat, compare, completion, curve, demo, doctor, du, grep, import_command, ls, pin, publish, report, rm, show,
-    sweep, sync, table, tail, tree, unpin, verify, view, watch,
+    cat, compare, completion, curve, demo, doctor, du, grep, import_command, ls, pin, publish, put, report, rm, run,
+    show, sweep, sync, table, tail, tree, unpin, verify, view, watch,
 ):  # fmt: skip
     main.add_command(command)

@@ -113,6 +113,8 @@ def _facts(one: Overview) -> Iterator[tuple[str, str]]:
     yield "place", run.name
     yield from _times(run)
     yield from _surroundings(one.environment)
+    if one.exit:
+        yield "exit", ", ".join(_exit(one))
     if one.workers:
         yield "workers", ", ".join(one.workers)
     if one.mirror:
@@ -138,6 +140,18 @@ def _times(run: Run) -> Iterator[tuple[str, str]]:
     if run.seconds is not None:
         until = {"running": " so far", "died": " up to its last sign of life"}
         yield "took", display.duration(run.seconds) + until.get(run.status, "")
+
+
+def _exit(one: Overview) -> Iterator[str]:
+    """Yield how a program ended, its processor time, and the memory of its processes."""
+    name, code = one.exit.get("signal"), one.exit.get("code")
+    yield one_line(name) if name else f"code {one_line(code)}"
+    if (seconds := one.run.cpu_seconds) is not None:
+        yield f"{display.duration(seconds)} of processor time"
+    if (peak := one.run.peak_memory) is not None:
+        yield f"peak memory {display.size(peak)}"
+    if isinstance(count := one.exit.get("processes"), int) and count > 1:
+        yield f"{count} processes"
 
 
 def _surroundings(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ import functools
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,7 +21,7 @@ from notata.provenance.code import Code, Extent, code_of
 from notata.provenance.git import checkout_of
 from notata.provenance.scheduler import job_facts
 
-__all__ = ["RunEnvironment", "capture", "environment_of_run", "imported_packages"]
+__all__ = ["RunEnvironment", "capture", "environment_of_program", "environment_of_run", "imported_packages"]
 
 _COMMAND: Final = 2**14  # characters of the command line; metadata.json is stored at each heartbeat
 
@@ -87,6 +87,36 @@ def environment_of_run(redact: Callable[[str], str] = str, extent: Extent = "non
         installed=lambda: code.installed or None,
     )
     return RunEnvironment(prepared({**_lasting(os.getpid()), **found}), code.files)
+
+
+def environment_of_program(
+    argv: Iterable[str], cwd: str, path: str, redact: Callable[[str], str] = str, extent: Extent = "none"
+) -> RunEnvironment:
+    """Return the environment of another program on this machine: its command line, and the git state of its code.
+
+    Args:
+        argv: Its arguments, its name included.
+        cwd: Its working folder, whose checkout counts first.
+        path: Its file.
+        redact: As for `capture`.
+        extent: As for `environment_of_run`.
+    """
+    refresh()
+    checkout, code = None, Code()
+    with suppress(Exception):
+        checkout = checkout_of(cwd) or checkout_of(os.path.dirname(path))
+    with suppress(Exception):
+        code = code_of(checkout, extent)
+    lasting = _lasting(os.getpid())
+    found = _found(
+        argv=lambda: [redact(argument) for argument in arguments(argv)],
+        cwd=lambda: redact(cwd),
+        scheduler=lambda: job_facts(os.environ),
+        git=lambda: None if checkout is None else {**checkout.state, **code.git},
+        installed=lambda: code.installed or None,
+    )
+    of_machine: dict[str, Any] = {name: lasting[name] for name in ("platform", "host", "user") if name in lasting}
+    return RunEnvironment(prepared({**of_machine, **found}), code.files)
 
 
 def _command(redact: Callable[[str], str]) -> list[str] | None:

@@ -20,11 +20,14 @@ from notata.errors import ContainerMissingError, MissingError, StorageError, Too
 from notata.store import Blob, Store
 
 __all__ = [
+    "COMMAND",
     "COPIED",
     "ENDED",
+    "EXIT",
     "LEASE",
     "MIRROR",
     "MISSED",
+    "OWN_FIELDS",
     "PARENT",
     "PINNED",
     "RESUMES",
@@ -49,6 +52,12 @@ __all__ = [
 
 ENDED: Final = ("complete", "failed")
 """Values of `status` in metadata.json for a run that has ended."""
+
+COMMAND: Final = "command"
+"""Field of metadata.json: the command that `notata run` recorded."""
+
+EXIT: Final = "exit"
+"""Field of metadata.json: how the program that `notata run` recorded ended, with its processor time and memory."""
 
 LEASE: Final = "lease"
 """Field of metadata.json: the owner of the run, and its last heartbeat."""
@@ -77,10 +86,13 @@ COPIED: Final = "copied"
 PINNED: Final = "pinned"
 """Field of metadata.json: true protects the run from removal and from replacement by another run."""
 
+OWN_FIELDS: Final = frozenset({"run_id", "status", LEASE, MIRROR, RESUMES, ROW, SUMMARY, WORKERS})
+"""Fields of metadata.json that only notata sets."""
+
 MISSED: Final = 4
 """Number of missed heartbeats after which a run counts as dead."""
 
-_END_FIELDS: Final = {"end_time", "failure_reason", "failure_type", "runtime_sec", ROW}
+_END_FIELDS: Final = {"end_time", EXIT, "failure_reason", "failure_type", "runtime_sec", ROW}
 
 _LONG: Final = 1e9  # seconds; no run is older
 

@@ -20,7 +20,7 @@ from notata.formats import flattened
 from notata.reader.notebook import files_table, shown_time, state_facts
 from notata.run import parameters
 from notata.run.inputs import Input, parsed
-from notata.run.state import MIRROR, PARENT, RESUMES, SUMMARY, lease_of
+from notata.run.state import COMMAND, EXIT, MIRROR, PARENT, RESUMES, SUMMARY, lease_of
 from notata.run.values import metrics_of
 from notata.search.choosing import Query
 from notata.search.finding import look_up
@@ -50,8 +50,8 @@ _NAMED: Final = 3  # runs that an error message names
 _WORKER_INPUTS: Final = re.compile(rf"{keys.WORKERS}/[^/]+/{re.escape(keys.INPUTS)}")
 
 _OWN: Final = frozenset({
-    "copied", "end_time", "environment", "failure_reason", "failure_type", "lease", "mirror", "parent", "resumes",
-    "row", "run_id", "runtime_sec", "series_summary", "start_time", "status", "workers",
+    "command", "copied", "end_time", "environment", "exit", "failure_reason", "failure_type", "lease", "mirror",
+    "parent", "resumes", "row", "run_id", "runtime_sec", "series_summary", "start_time", "status", "workers",
 })  # fmt: skip
 """Fields of metadata.json that are shown in other parts; all other fields are the user's."""
 
@@ -139,6 +139,8 @@ class Overview:
         log_size: The size of log.txt, in bytes.
         log_start: The byte of log.txt at which `log` begins.
         problems: Messages about files that cannot be read.
+        command: What `notata run` recorded of its program: arguments, folder, patterns. Empty for other runs.
+        exit: How that program ended: exit code or signal, processor time, memory.
     """
 
     run: Run
@@ -158,6 +160,8 @@ class Overview:
     log_size: int = 0
     log_start: int = field(default=0, repr=False)
     problems: tuple[str, ...] = ()
+    command: Mapping[str, Any] = field(default_factory=dict)
+    exit: Mapping[str, Any] = field(default_factory=dict)
 
     def below(self, folder: str) -> dict[str, int]:
         """Return the sizes of the files in one folder of the run, by their path in the folder.
@@ -181,6 +185,7 @@ class Overview:
             **{name: getattr(self, name) for name in last},
             "mirror": self.mirror or None,
             "parent": self.parent or None,
+            **{name: getattr(self, name) for name in (COMMAND, EXIT) if getattr(self, name)},
             "inputs": [{**one.record(), **({"rank": one.rank} if one.rank else {})} for one in self.inputs],
         }
 
@@ -396,6 +401,7 @@ class _OverviewBuilder:
             loaded(fields.get(SUMMARY)),
             *self._log(lines),
             tuple(self._problems),
+            *(_dictionary(fields.get(name)) for name in (COMMAND, EXIT)),
         )
 
     def _completed(self) -> Run:
@@ -502,6 +508,10 @@ def _frame(description: Mapping[str, Any]) -> Frame:
         str(description["function"]),
         str(description.get("code", "")),
     )
+
+
+def _dictionary(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _environment(fields: Mapping[str, Any]) -> dict[str, Any]:

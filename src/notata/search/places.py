@@ -5,6 +5,7 @@ Results keep the name by which the user asked for them, as with `grep` and `ls`,
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from notata._base.times import moment
 from notata.errors import ConfigurationError, RunMissingError
 from notata.reader import LogReader
 from notata.run.listings import inside
-from notata.run.state import attempt_of, lease_of
+from notata.run.state import EXIT, attempt_of, lease_of, number
 from notata.search.target import MAGIC, below, matched_by, matches
 from notata.store import Entry, Store
 from notata.store.gaps import ignore
@@ -308,6 +309,31 @@ class Run:
         return str(lease_of(self.metadata).get("host") or host or "")
 
     @property
+    def exit_code(self) -> int | None:
+        """The exit code of the program that `notata run` recorded, or 128 and the number of a signal; None if unknown.
+
+        >>> Run("a", "a", "memory://a", "failed", metadata={"exit": {"signal": "SIGKILL"}}).exit_code
+        137
+        """
+        fields = _dictionary(self.metadata.get(EXIT))
+        code = number(fields.get("code"))
+        if code is not None:
+            return int(code)
+        number_of_signal = getattr(signal, str(fields.get("signal") or "-"), None)
+        return 128 + number_of_signal if isinstance(number_of_signal, signal.Signals) else None
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        """Processor time of the program that `notata run` recorded; None if unknown."""
+        return number(_dictionary(self.metadata.get(EXIT)).get("cpu_seconds"))
+
+    @property
+    def peak_memory(self) -> int | None:
+        """The largest memory of the processes of that program, in bytes; None if unknown."""
+        peak = number(_dictionary(self.metadata.get(EXIT)).get("peak_memory_bytes"))
+        return None if peak is None else int(peak)
+
+    @property
     def shown_status(self) -> str:
         """The status for people: ``running?`` if it is unknown whether the run is running."""
         return self.status if self.certain else f"{self.status}?"
@@ -340,6 +366,10 @@ class Run:
         names = "name run_id url status certain why started ended age seconds size files host failure_reason"
         fields = {name: getattr(self, name) for name in (*names.split(), "unfinished", "unfinished_files")}
         return fields | {"host": self.host or None} | ({"pinned": True} if self.pinned else {})
+
+
+def _dictionary(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _size(entries: Mapping[str, Entry]) -> int:

@@ -37,7 +37,7 @@ _FROM_LISTING: Final = frozenset({
 })  # fmt: skip
 """Facts that are known without the metadata.json of a run, if index.csv has its row."""
 
-_NOT_IN_INDEX: Final = frozenset({"size", "files", "metadata"})
+_NOT_IN_INDEX: Final = frozenset({"size", "files", "metadata", "exit_code", "cpu_seconds", "peak_memory"})
 """Names that only a listing and the metadata.json of a run provide, and no index."""
 
 
@@ -53,7 +53,7 @@ def _fact(name: str) -> Callable[[Run], Any]:
 
 _NAMES: Final = (
     "name", "run_id", "url", "status", "certain", "started", "ended", "age", "seconds", "size", "files",
-    "failure_reason", "metrics_error", "host", "pinned",
+    "failure_reason", "metrics_error", "host", "pinned", "exit_code", "cpu_seconds", "peak_memory",
 )  # fmt: skip
 
 FACTS: Final[Mapping[str, Callable[[Run], Any]]] = {name: _fact(name) for name in _NAMES}

@@ -1,7 +1,8 @@
-"""Read the limits that Linux control groups set for this process: its memory, and its share of the processors.
+"""Read what Linux control groups say of this process: limits of its memory and processors, and ends by lack of memory.
 
 References:
-    The kernel's documentation: ``admin-guide/cgroup-v2.rst`` (``memory.max``, ``cpu.max``),
+    The kernel's documentation: ``admin-guide/cgroup-v2.rst`` (``memory.max``, ``memory.events``,
+    ``cpu.max``),
     ``admin-guide/cgroup-v1/memory.rst`` (``memory.limit_in_bytes``), and ``scheduler/sched-bwc.rst``
     (``cpu.cfs_quota_us``).
 """
@@ -14,7 +15,7 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Final
 
-__all__ = ["cpu_limit", "memory_limit"]
+__all__ = ["cpu_limit", "memory_available", "memory_limit", "oom_kills"]
 
 _ROOT: Final = "/sys/fs/cgroup"
 _OWN: Final = "/proc/self/cgroup"
@@ -48,6 +49,25 @@ def cpu_limit(root: str = _ROOT, own: str = _OWN) -> float | None:
             quota, period = _text(folder, "cpu.cfs_quota_us"), _text(folder, "cpu.cfs_period_us")
             limits.append(int(quota) / int(period))
     return min((limit for limit in limits if limit > 0), default=None)  # -1 in version 1: no limit
+
+
+def memory_available(root: str = _ROOT, own: str = _OWN) -> int | None:
+    """Return the memory that this process may use: the limit of its group, or that of the machine; None if unknown."""
+    known = [memory_limit(root, own)]
+    with suppress(OSError, ValueError, AttributeError):
+        known.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return min((limit for limit in known if limit is not None), default=None)
+
+
+def oom_kills(root: str = _ROOT, own: str = _OWN) -> int | None:
+    """Return how many processes of this process's group were killed for lack of memory; None if that is unknown."""
+    for folder in _folders("memory", root, own):
+        for name in ("memory.events", "memory.oom_control"):
+            with suppress(OSError, ValueError):
+                fields = dict(line.split() for line in _text(folder, name).splitlines())
+                if "oom_kill" in fields:
+                    return int(fields["oom_kill"])
+    return None
 
 
 def _text(folder: str, name: str) -> str:
