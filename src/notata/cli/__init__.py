@@ -15,6 +15,7 @@ from notata.cli.du import du
 from notata.cli.frame import Group
 from notata.cli.grep import grep
 from notata.cli.import_runs import import_command
+from notata.cli.lineage import lineage
 from notata.cli.ls import ls
 from notata.cli.pin import pin, unpin
 from notata.cli.publish import publish
@@ -46,7 +47,7 @@ def main() -> None:
 
 
 for command in (
-    cat, compare, completion, curve, demo, doctor, du, grep, import_command, ls, pin, publish, put, report, rm, run,
-    show, sweep, sync, table, tail, tree, unpin, verify, view, watch,
+    cat, compare, completion, curve, demo, doctor, du, grep, import_command, lineage, ls, pin, publish, put,
+    report, rm, run, show, sweep, sync, table, tail, tree, unpin, verify, view, watch,
 ):  # fmt: skip
     main.add_command(command)

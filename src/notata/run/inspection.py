@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from notata.store.stored_path import StoredPath
 
-__all__ = ["Inspection", "Inspector"]
+__all__ = ["Inspection", "Inspector", "digest_of_lines"]
 
 _AROUND: Final = 3  # folders named like that of a run that an input can lie in
 _RUNS: Final = 8  # manifests that are kept, as a script reads many files of few runs
@@ -145,11 +145,12 @@ class Inspector:
         if special := len(source.irregular()) + len(left_out):
             problems.append(f"{special} files and folders in {folder.url} are left out: links, special or unreadable")
         versions = {entry.key: mark(entry.version) for entry in entries}
+        contents = {key: value.hex() for key, value in digests.items()}
         found = Input(
             folder.url,
             sum(max(0, entry.size) for entry in entries),
-            _digest_of({key: value.hex() for key, value in digests.items()}) if len(digests) == len(entries) else "",
-            "" if folder.is_local or not all(versions.values()) else _digest_of(versions),
+            digest_of_lines(contents) if len(contents) == len(entries) else "",
+            "" if folder.is_local or not all(versions.values()) else digest_of_lines(versions),
             around.run_id if around else "",
             times.now(),
             len(entries),
@@ -224,7 +225,7 @@ def _is_changed(source: Store, key: str, entries: Sequence[Entry], size: int) ->
         return True
 
 
-def _digest_of(lines: Mapping[str, str]) -> str:
+def digest_of_lines(lines: Mapping[str, str]) -> str:
     """Return the digest of a folder, see the docstring of this module."""
     text = "".join(f"{value}  {key}\n" for key, value in sorted(lines.items()))
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

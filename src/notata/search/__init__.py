@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from notata.search.describing import Content, Description, describe
     from notata.search.diagnosing import diagnose
     from notata.search.following import follow
+    from notata.search.graphs import Ancestor, Lineage, Link
     from notata.search.grepping import Files, Match, grep
     from notata.search.measuring import Usage, trees, usage
     from notata.search.overview import Overview, overviews, show
@@ -35,12 +36,14 @@ if TYPE_CHECKING:
     from notata.search.tables import RunTable, table
     from notata.search.tailing import tail
     from notata.search.target import URLs
+    from notata.search.tracing import lineage
     from notata.search.verifying import Verdict, verdicts
     from notata.search.where import FACTS, Where
 
 __all__ = [
     "FACTS",
     "Alert",
+    "Ancestor",
     "Check",
     "Comparison",
     "Content",
@@ -50,6 +53,8 @@ __all__ = [
     "Difference",
     "File",
     "Files",
+    "Lineage",
+    "Link",
     "Look",
     "Match",
     "Overview",
@@ -77,6 +82,7 @@ __all__ = [
     "diagnose",
     "follow",
     "grep",
+    "lineage",
     "overviews",
     "pin",
     "publish",
@@ -104,6 +110,7 @@ _NAMES: Final = {
     "describing": ("Content", "Description", "describe"),
     "diagnosing": ("diagnose",),
     "following": ("follow",),
+    "graphs": ("Ancestor", "Lineage", "Link"),
     "grepping": ("Files", "Match", "grep"),
     "measuring": ("Usage", "trees", "usage"),
     "overview": ("Overview", "overviews", "show"),
@@ -116,6 +123,7 @@ _NAMES: Final = {
     "tables": ("RunTable", "table"),
     "tailing": ("tail",),
     "target": ("URLs",),
+    "tracing": ("lineage",),
     "verifying": ("Verdict", "verdicts"),
     "where": ("FACTS", "Where"),
     "notata.page.report": ("Report", "report"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from notata._base import keys
 from notata._base.times import moment
@@ -19,7 +19,10 @@ from notata.store.gaps import ignore
 from notata.store.in_flight import InFlight, started_in_thread
 from notata.table import Row, rows_of
 
-__all__ = ["listed_now", "listed_runs", "look_up_and_read", "read_at", "records"]
+__all__ = ["NO_METADATA", "listed_now", "listed_runs", "look_up_and_read", "read_at", "records"]
+
+NO_METADATA: Final = f"it has no {keys.METADATA}"
+"""Why a run is unreadable if it is not there, or has lost its metadata.json."""
 
 _METADATA_SIZE = 4096  # estimated bytes, to limit reads in flight
 _LISTING_SIZE = 10_000  # estimated bytes of the listing of one run
@@ -187,7 +190,7 @@ def _unreadable(error: Exception | None) -> str:
     if error is None:
         return f"{keys.METADATA} is not a JSON object"
     if isinstance(error, MissingError):
-        return f"it has no {keys.METADATA}"
+        return NO_METADATA
     return str(error) if isinstance(error, NotataError) else f"{keys.METADATA} cannot be read"
 
 
