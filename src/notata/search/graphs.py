@@ -36,7 +36,7 @@ class Ancestor:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What one run has from another one, or from a file.
+    """The link from a run to a run or file that it was made from.
 
     Attributes:
         child: The URL of the run that was made.
@@ -60,7 +60,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What a run was made from, and what was made from it.
+    """The graph of what a run was made from, and what was made from it.
 
     Attributes:
         url: The URL of the run.

@@ -1,6 +1,6 @@
 """Lineage of runs: what a run was made from, and which runs were made from it.
 
-The addresses in a run folder are data: whoever wrote the folder chose them. So notata opens no address that it finds
+The addresses in a run folder are data, which the author of the folder chose. So notata opens no address that it finds
 there. It follows one only as a key below a place that the user has named, or below the folder of the run's siblings.
 """
 
