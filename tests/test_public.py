@@ -36,10 +36,10 @@ def test_the_public_names() -> None:
 def test_the_public_names_of_search_and_their_arguments() -> None:
     assert sorted(search.__all__) == [
         "Alert", "Ancestor", "Check", "Comparison", "Content", "Curve", "Decision", "Description", "Difference",
-        "FACTS", "File", "Files", "Lineage", "Link", "Look", "Match", "Overview", "Patterns", "Pinning",
+        "Export", "FACTS", "File", "Files", "Lineage", "Link", "Look", "Match", "Overview", "Patterns", "Pinning",
         "Published", "Query", "Removal", "Report", "Retention", "Run", "RunTable", "Runs", "URLs",
         "Undelivered", "Usage", "Verdict", "Watcher", "Where", "compare", "contents", "curves", "decisions",
-        "describe", "diagnose", "follow", "grep", "lineage", "overviews", "pin", "publish", "removable",
+        "describe", "diagnose", "export", "follow", "grep", "lineage", "overviews", "pin", "publish", "removable",
         "removals", "remove", "report", "runs", "series", "show", "table", "tail", "trees", "unpin", "usage",
         "verdicts",
     ]  # fmt: skip

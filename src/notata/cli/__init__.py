@@ -12,6 +12,7 @@ from notata.cli.curve import curve
 from notata.cli.demo import demo
 from notata.cli.doctor import doctor
 from notata.cli.du import du
+from notata.cli.export import export
 from notata.cli.frame import Group
 from notata.cli.grep import grep
 from notata.cli.import_runs import import_command
@@ -47,7 +48,7 @@ def main() -> None:
 
 
 for command in (
-    cat, compare, completion, curve, demo, doctor, du, grep, import_command, lineage, ls, pin, publish, put,
+    cat, compare, completion, curve, demo, doctor, du, export, grep, import_command, lineage, ls, pin, publish, put,
     report, rm, run, show, sweep, sync, table, tail, tree, unpin, verify, view, watch,
 ):  # fmt: skip
     main.add_command(command)

@@ -13,7 +13,7 @@ from notata.cli.picking import Asked, picking_options, print_notes, searching
 if TYPE_CHECKING:
     from notata.search import RunTable
 
-__all__ = ["table"]
+__all__ = ["names_option", "table"]
 
 _WIDEST: Final = 40  # characters of a cell shown to people
 _KEPT: Final = ("name", "run_id", "status")
@@ -21,6 +21,16 @@ _KEPT: Final = ("name", "run_id", "status")
 
 def _names(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> list[str] | None:
     return [name.strip() for part in given for name in part.split(",") if name.strip()] or None
+
+
+names_option = click.option(
+    "--columns",
+    multiple=True,
+    metavar="NAMES",
+    callback=_names,
+    help="Columns, separated by commas: those of --sort, parameters, metrics, or patterns like 'optimizer.*'.",
+)
+"""Add ``--columns``: a list of names, or None."""
 
 
 @click.command(
@@ -34,13 +44,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, given: tuple[st
     ),
 )
 @urls_argument
-@click.option(
-    "--columns",
-    multiple=True,
-    metavar="NAMES",
-    callback=_names,
-    help="Columns, separated by commas: those of --sort, parameters, metrics, or patterns like 'optimizer.*'.",
-)
+@names_option
 @click.option("--fresh", is_flag=True, help="Read every run; do not use index.csv or an index.")
 @click.option("--csv", "as_csv", is_flag=True, help="CSV with a header (RFC 4180).")
 @searching(picking_options)

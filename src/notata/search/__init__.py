@@ -2,9 +2,9 @@
 
 Each function takes places as the command does: a run, an experiment or a folder of runs, as any fsspec URL, local path,
 `upath.UPath` or pattern. A `notata.Storage` has storage options and a time limit of its own, and a `Query` a filter.
-Only `remove`, `removals`, `pin`, `unpin`, `diagnose`, `report` and `publish` write. Arguments with the same name have
-the same meaning in all functions: `urls`, `status`, `where`, `storage_options`, and `failed` (called with errors that
-do not stop a function).
+Only `remove`, `removals`, `pin`, `unpin`, `diagnose`, `export`, `report` and `publish` write. Arguments with the same
+name have the same meaning in all functions: `urls`, `status`, `where`, `storage_options`, and `failed` (called with
+errors that do not stop a function).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from notata.search.curving import Curve, curves, series
     from notata.search.describing import Content, Description, describe
     from notata.search.diagnosing import diagnose
+    from notata.search.exporting import Export, export
     from notata.search.following import follow
     from notata.search.graphs import Ancestor, Lineage, Link
     from notata.search.grepping import Files, Match, grep
@@ -51,6 +52,7 @@ __all__ = [
     "Decision",
     "Description",
     "Difference",
+    "Export",
     "File",
     "Files",
     "Lineage",
@@ -80,6 +82,7 @@ __all__ = [
     "decisions",
     "describe",
     "diagnose",
+    "export",
     "follow",
     "grep",
     "lineage",
@@ -109,6 +112,7 @@ _NAMES: Final = {
     "curving": ("Curve", "curves", "series"),
     "describing": ("Content", "Description", "describe"),
     "diagnosing": ("diagnose",),
+    "exporting": ("Export", "export"),
     "following": ("follow",),
     "graphs": ("Ancestor", "Lineage", "Link"),
     "grepping": ("Files", "Match", "grep"),

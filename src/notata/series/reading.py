@@ -40,6 +40,7 @@ __all__ = [
     "joined",
     "kinds_of",
     "read_last",
+    "read_pieces",
     "read_series",
     "rows_of_bytes",
     "summary_of_file",
@@ -323,6 +324,61 @@ def read_series(
         warn(f"{store.url}/{key} has {lines} skipped", DamagedFileWarning)
     whole = SeriesData(name, stacked(found.tables), end)
     return whole if repeated else whole.without_repeated()
+
+
+def read_pieces(store: Store, key: str, name: str = "", *, repeated: bool = False) -> Iterator[SeriesData]:
+    """Yield the rows of one file in pieces of at most 8 MiB, so that a file of any size takes little memory.
+
+    Without `repeated` the file is read twice: first to find where later attempts begin.
+
+    Args:
+        store: The store of the run.
+        key: The file.
+        name: The name of the series.
+        repeated: Include rows of earlier attempts that a later attempt repeated.
+
+    Raises:
+        MissingError: There is no file.
+        StorageError: The file cannot be read.
+        TooLargeError: A piece has too many values.
+
+    Warns:
+        DamagedFileWarning: Lines are no rows.
+    """
+    begins = {} if repeated else _begins(store, key)
+    invalid = 0
+    for table, bad in _each_table(store, key):
+        invalid += bad
+        data = SeriesData(name, table)
+        keep = np.ones(data.rows, bool)
+        for attempt, step in begins.items():
+            keep &= (data.attempt >= attempt) | (data.step < step)
+        if keep.any():
+            yield data if keep.all() else data.where(keep)
+    if invalid:
+        warn(f"{store.url}/{key} has {invalid:,} lines that are no rows; they were skipped", DamagedFileWarning)
+
+
+def _begins(store: Store, key: str) -> dict[int, int]:
+    """Return the step of the first row of each attempt; empty if there is only one."""
+    begins: dict[int, int] = {}
+    for table, _ in _each_table(store, key):
+        for attempt in np.unique(table.attempt).tolist():
+            if attempt not in begins:
+                begins[attempt] = int(table.step[(table.attempt == attempt).argmax()])
+    return begins if len(begins) > 1 else {}
+
+
+def _each_table(store: Store, key: str) -> Iterator[tuple[Table, int]]:
+    """Yield the rows of a file, with the number of lines that are no rows, a piece at a time."""
+    parser = BlockParser()
+    for data in _lines(store, key, 0, False, None):
+        found, invalid = _Rows(), 0
+        for table, bad in parser.parsed(data):
+            invalid += bad
+            found.add(table)
+            _check_count(store, key, "", found.rows, len(found.names), 0)
+        yield stacked(found.tables), invalid
 
 
 def read_last(store: Store, key: str, name: str) -> SeriesData:

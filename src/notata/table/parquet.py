@@ -1,18 +1,20 @@
-"""A copy of a large index for other programs: index.parquet, with one typed column for each column of the table."""
+"""Tables of runs for other programs: index.parquet, and files with one typed column for each column of a table."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from operator import attrgetter
-from typing import Any, Final, TypeAlias
+from typing import IO, Any, Final, TypeAlias
 
 from notata.formats import without_surrogates
 from notata.store import Store
 from notata.table.columns import Columns
 from notata.table.row import ID, STATUS, Row, flat
 
-__all__ = ["PARQUET", "write_parquet"]
+__all__ = ["PARQUET", "Values", "table_writer", "write_columns", "write_parquet"]
 
 PARQUET: Final = "index.parquet"
 
@@ -20,7 +22,9 @@ _AT_ONCE: Final = 20_000  # rows that are in memory as columns
 _COLUMNS: Final = 10_000
 _OF_RUN: Final = ("started", "ended", "seconds", "host", "attempt")
 _INT64: Final = 2**63
-_Values: TypeAlias = Callable[[int, int], list[Any]]
+_EXACT: Final = 2**53  # beyond it, a float does not have each integer
+Values: TypeAlias = Callable[[int, int], list[Any]]
+"""Returns the values of a column in a range of rows; None stands for a missing one."""
 
 
 def write_parquet(store: Store, rows: Sequence[Row]) -> bool:
@@ -31,30 +35,62 @@ def write_parquet(store: Store, rows: Sequence[Row]) -> bool:
     values of several types, with lists, or with integers beyond 64 bits holds them as JSON. Missing values are null.
     """
     try:
-        import pyarrow as pa
-        from pyarrow import parquet
+        import pyarrow.parquet  # noqa: F401
     except ImportError:
         return False
     columns = _columns(rows)
-    kinds = [_kind(values(0, len(rows))) for _, values in columns]
     if len(columns) > _COLUMNS:
         return False
-    types = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+    with store.open(PARQUET, "wb") as file:
+        write_columns(file, columns, len(rows))
+    return True
+
+
+def write_columns(file: IO[bytes], columns: Sequence[tuple[str, Values]], rows: int, form: str = "parquet") -> None:
+    """Write columns, each with the one type that its values have; 20,000 rows at a time.
+
+    Numbers, booleans, texts and times keep their types. A column with values of several types, with lists, or with
+    integers beyond 64 bits holds them as JSON. So does one with integers beyond 2⁵³ beside fractions.
+
+    Args:
+        file: The open file.
+        columns: The name of each column, and its values.
+        rows: The number of rows.
+        form: ``parquet`` or ``csv``.
+    """
+    import pyarrow as pa
+
+    kinds = [_kind(values(0, rows)) for _, values in columns]
+    types = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "time": pa.timestamp("us", "UTC")}
     fields = [
         (without_surrogates(name), types.get(kind, pa.string())) for (name, _), kind in zip(columns, kinds, strict=True)
     ]
     schema = pa.schema(fields)
-    with store.open(PARQUET, "wb") as file, parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-        for start in range(0, len(rows), _AT_ONCE):
+    with table_writer(file, schema, form) as writer:
+        for start in range(0, rows, _AT_ONCE):
             arrays = [
                 pa.array(_fitting(values(start, start + _AT_ONCE), kind), field.type)
                 for (_, values), kind, field in zip(columns, kinds, schema, strict=True)
             ]
             writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
-    return True
 
 
-def _columns(rows: Sequence[Row]) -> list[tuple[str, _Values]]:
+@contextmanager
+def table_writer(file: IO[bytes], schema: Any, form: str = "parquet") -> Iterator[Any]:
+    """Yield a writer of batches of pyarrow to an open file: of Parquet, compressed, or of CSV with a header."""
+    if form == "csv":
+        from pyarrow.csv import CSVWriter
+
+        with CSVWriter(file, schema) as writer:
+            yield writer
+        return
+    from pyarrow.parquet import ParquetWriter
+
+    with ParquetWriter(file, schema, compression="zstd") as writer:
+        yield writer
+
+
+def _columns(rows: Sequence[Row]) -> list[tuple[str, Values]]:
     """Return the columns from left to right, each with a function for its values in a range of rows."""
     params, metrics = [flat(row.params) for row in rows], [flat(row.metrics) for row in rows]
     columns = Columns.of(
@@ -69,24 +105,26 @@ def _columns(rows: Sequence[Row]) -> list[tuple[str, _Values]]:
     return [*found, *((f"run.{name}" if name in taken else name, _of_rows(rows, name)) for name in _OF_RUN)]
 
 
-def _of_rows(rows: Sequence[Row], name: str) -> _Values:
+def _of_rows(rows: Sequence[Row], name: str) -> Values:
     value = attrgetter(name)
     return lambda start, end: [None if (found := value(row)) == "" else found for row in rows[start:end]]
 
 
-def _of_values(values: Sequence[Mapping[str, Any]], name: str) -> _Values:
+def _of_values(values: Sequence[Mapping[str, Any]], name: str) -> Values:
     return lambda start, end: [one.get(name) for one in values[start:end]]
 
 
 def _kind(values: list[Any]) -> str:
-    """Return the type of a column: ``str``, ``int``, ``float``, ``bool`` or ``json``."""
+    """Return the type of a column: ``str``, ``int``, ``float``, ``bool``, ``time`` or ``json``."""
     types = {*map(type, values)} - {type(None)}
-    if int in types and not all(-_INT64 <= value < _INT64 for value in values if type(value) is int):
+    largest = _EXACT if float in types else _INT64
+    if int in types and not all(-largest <= value < largest for value in values if type(value) is int):
         return "json"
     if types == {int, float}:
         return "float"
     kind = next(iter(types)) if len(types) == 1 else object
-    return {int: "int", float: "float", bool: "bool", str: "str"}.get(kind, "json" if types else "str")
+    known = {int: "int", float: "float", bool: "bool", str: "str", datetime: "time"}
+    return known.get(kind, "json" if types else "str")
 
 
 def _fitting(values: list[Any], kind: str) -> list[Any]:
