@@ -51,6 +51,7 @@ from notata.run.lease import Lease
 from notata.run.monitor import SYSTEM, Monitor, interval_of
 from notata.run.parameters import Parameters, encoded, named
 from notata.run.recorder import Recorder
+from notata.run.redirection import ORIGIN, redirected
 from notata.run.state import (
     ENDED,
     MIRROR,
@@ -218,6 +219,10 @@ class Logbook(Recorder):
         captured = None if capture is False else _capture_of(capture)
         extent = _extent(code, self._code_extent, environment=environment)
         given, parent_url = named(params), None if parent is None else _url_of(parent)
+        self._origin: Mapping[str, Any] = {}
+        if (redirection := redirected(run_id)) is not None:  # by notata rerun
+            run_id, self._origin = redirection.new, redirection.origin
+            base_dir, storage_options = redirection.place(base_dir, storage_options)
         self.run_id = _generate_run_id() if run_id is None else str(run_id)
         self.callback = callback
         folder = keys.run_folder(self.run_id)
@@ -351,6 +356,8 @@ class Logbook(Recorder):
             fields[MIRROR] = copy.url
         if parent is not None:
             fields[PARENT] = parent
+        if self._origin:
+            fields[ORIGIN] = self._origin
         if environment is not None:
             fields["environment"] = environment.fields
         fields |= self._first_fields()

@@ -22,6 +22,7 @@ from notata.cli.pin import pin, unpin
 from notata.cli.publish import publish
 from notata.cli.put import put
 from notata.cli.report import report
+from notata.cli.rerun import rerun
 from notata.cli.rm import rm
 from notata.cli.run import run
 from notata.cli.show import show
@@ -48,7 +49,7 @@ def main() -> None:
 
 
 for command in (
-    cat, compare, completion, curve, demo, doctor, du, export, grep, import_command, lineage, ls, pin, publish, put,
-    report, rm, run, show, sweep, sync, table, tail, tree, unpin, verify, view, watch,
+    cat, compare, completion, curve, demo, doctor, du, export, grep, import_command, lineage, ls, pin, publish,
+    put, report, rerun, rm, run, show, sweep, sync, table, tail, tree, unpin, verify, view, watch,
 ):  # fmt: skip
     main.add_command(command)

@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
@@ -20,6 +21,7 @@ from notata.formats.plain import utf8
 from notata.publish.chosen import ChosenRun
 from notata.publish.entities import Entity, file_id, refs
 from notata.publish.private import hidden_names
+from notata.run.inputs import Input, stored
 from notata.search.places import Run
 
 __all__ = ["Program", "Programs", "action_of", "command_of"]
@@ -29,10 +31,8 @@ _INPUTS: Final = 10_000
 _PACKAGES: Final = 1000
 _TEXT: Final = 2000  # characters of a text from a run
 _NAME: Final = 100  # characters of a name that is part of an identifier
-_INPUTS_FILE: Final = "inputs.json"
-_INPUTS_BYTES: Final = 8 * 2**20
-_DESCRIBING: Final = frozenset({keys.MANIFEST, keys.METADATA, _INPUTS_FILE})
-_PARTS: Final = (keys.PARAMS_JSON, keys.PARAMS_YAML, "code/diff.patch", "code/untracked.json", "code/packages.txt")
+_DESCRIBING: Final = frozenset({keys.MANIFEST, keys.METADATA, keys.INPUTS})
+_PARTS: Final = (keys.PARAMS_JSON, keys.PARAMS_YAML, keys.PATCH, keys.UNTRACKED, keys.PACKAGES)
 """Files that say how the run was made. All others are results."""
 
 _STATUS: Final = {"complete": "Completed", "failed": "Failed", "died": "Failed"}
@@ -148,7 +148,7 @@ def action_of(
     own = f"#{quote(one.folder, safe='')}"
     keys_of = {name[len(one.folder) + 1 :]: name for name in names}
     parameters = [*_parameters(own, run.params, redact)]
-    inputs = [*_inputs(own, one, runs)] if _INPUTS_FILE in one.entries else []
+    inputs = [*_inputs(own, one, runs)]
     parts = [{"@id": file_id(keys_of[key])} for key in _PARTS if key in keys_of]
     results = [name for key, name in keys_of.items() if key not in _DESCRIBING and key not in _PARTS]
     action: Entity = {"@id": own, "@type": "CreateAction", "name": f"Run {_shown(run.run_id, redact)}"}
@@ -236,42 +236,32 @@ def _value(name: str, value: Any, redact: Callable[[str], str]) -> Any:
 
 def _inputs(own: str, one: ChosenRun, runs: Sequence[ChosenRun]) -> Iterator[Entity]:
     """Yield the inputs of a run: a reference for each file of the crate, an entity for each other one."""
-    for number, entry in enumerate(islice(_listed_inputs(one), _INPUTS), 1):
-        url = _text(entry.get("url"), _TEXT)
-        if inside := _in_crate(url, runs):
+    for number, found in enumerate(islice(_listed_inputs(one), _INPUTS), 1):
+        if inside := _in_crate(found.url, runs):
             yield {"@id": inside}
             continue
-        shown = _shown_place(url, one)
+        shown = _shown_place(found.url, one)
         entity: Entity = {
             "@id": f"{own}/input/{number}",
             "@type": "CreativeWork",
             "name": shown.rstrip("/").rpartition("/")[2] or shown,
+            "url" if "://" in shown else "alternateName": shown,
         }
-        if "://" in shown:
-            entity["url"] = shown
-        else:
-            entity["alternateName"] = shown
-        if isinstance(entry.get("size"), int):
-            entity["contentSize"] = str(entry["size"])
-        for name in ("sha256", "version"):
-            if isinstance(entry.get(name), str) and entry[name]:
-                entity[name] = _shown(entry[name], one.origin.store.redacted)
-        if isinstance(entry.get("run_id"), str) and entry["run_id"]:
-            entity["description"] = f"A file of run {_shown(entry['run_id'], one.origin.store.redacted)}"
-        yield entity
+        facts = {
+            "contentSize": "" if found.size is None else str(found.size),
+            "sha256": found.sha256,
+            "version": _shown(found.version, one.origin.store.redacted),
+            "description": f"A file of run {_shown(found.run_id, one.origin.store.redacted)}" if found.run_id else "",
+        }
+        yield entity | {name: text for name, text in facts.items() if text}
 
 
-def _listed_inputs(one: ChosenRun) -> Iterator[Mapping[str, Any]]:
-    """Yield the inputs in the file of the run; none if it cannot be read."""
-    entry = one.entries[_INPUTS_FILE]
-    if not 0 < entry.size <= _INPUTS_BYTES:
-        return
-    try:
-        found = json.loads(one.origin.store.read(_INPUTS_FILE, 0, entry.size))
-    except (NotataError, ValueError, RecursionError):
-        return
-    listed = found.get("inputs") if isinstance(found, dict) else None
-    yield from (item for item in listed if isinstance(item, dict)) if isinstance(listed, list) else ()
+def _listed_inputs(one: ChosenRun) -> Iterator[Input]:
+    """Yield the inputs of a run and of its workers, as far as the files that list them are published."""
+    for key in one.entries:
+        if key == keys.INPUTS or (key.startswith(f"{keys.WORKERS}/") and key.endswith(f"/{keys.INPUTS}")):
+            with suppress(NotataError):  # removed meanwhile; its copy was checked before
+                yield from stored(one.origin.store, key)
 
 
 def _in_crate(url: str, runs: Sequence[ChosenRun]) -> str:

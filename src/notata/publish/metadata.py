@@ -40,11 +40,11 @@ _UNLICENSED: Final = "No license is named. Ask the authors before you use the fi
 """A crate must say how it may be used."""
 
 _DESCRIPTIONS: Final = {
-    "code/diff.patch": "Changes of the code since the commit",
-    "code/packages.txt": "Installed packages",
-    "code/untracked.json": "Files of the checkout that are not under version control",
-    "inputs.json": "Files that the run read",
-    "output.txt": "Output of the program",
+    keys.PATCH: "Changes of the code since the commit",
+    keys.PACKAGES: "Installed packages",
+    keys.UNTRACKED: "Files of the checkout that are not under version control",
+    keys.INPUTS: "Files that the run read",
+    keys.OUTPUT: "Output of the program",
     keys.LOG: "Log of the run",
     keys.MANIFEST: "Files of the run with their sizes and digests",
     keys.METADATA: "State and environment of the run",

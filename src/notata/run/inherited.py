@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from notata._base.secrets import is_secret_name, redacted
 
-__all__ = ["RUN", "child_variables", "inherited_rank", "mpi_rank", "open_options", "process_rank"]
+__all__ = ["RUN", "child_variables", "inherited_rank", "mpi_rank", "open_options", "process_rank", "public_options"]
 
 RUN: Final = "NOTATA_RUN"
 """Environment variable: the URL of the run of the parent process, without credentials."""
@@ -45,17 +45,17 @@ def child_variables(url: str, options: Mapping[str, Any] | None, environ: Mappin
     ('s3://b/log_a', '{"endpoint_url": "http://h"}')
     """
     outer = ",".join(name for name in _RANKS if name in environ)
-    return {RUN: url, OPTIONS: json.dumps(_without_secrets(options or {})), OUTER: outer}
+    return {RUN: url, OPTIONS: json.dumps(public_options(options or {})), OUTER: outer}
 
 
-def _without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
+def public_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options without those that may be secret, by their name or their form, and without objects."""
     found: dict[str, Any] = {}
     for name, value in options.items():
         if not isinstance(name, str) or any(part in name.lower() for part in _SECRET):
             continue
         if isinstance(value, Mapping):
-            found[name] = _without_secrets(value)
+            found[name] = public_options(value)
         elif value is None or isinstance(value, bool | int | float) or _is_plain(name, value):
             found[name] = value
     return found

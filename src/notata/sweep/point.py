@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from notata.experiment import Experiment
     from notata.logbook import Logbook
 
-__all__ = ["Outcome", "Task", "outcome_of", "pickled_job", "pickled_params", "run_pickled", "run_point"]
+__all__ = [
+    "Outcome",
+    "Task",
+    "outcome_of",
+    "pickled_job",
+    "pickled_params",
+    "run_pickled",
+    "run_point",
+    "store_metrics",
+]
 
 Task: TypeAlias = Callable[..., Mapping[str, Any] | None]
 """``task(log, **params)`` calculates one point. It returns metrics by name, or None."""
@@ -94,7 +103,7 @@ def _run(log: Logbook, task: Task, params: Mapping[str, Any], began: float) -> O
     failure: Exception | None = None
     try:
         with log:
-            _store_metrics(log, task, task(log, **params))
+            store_metrics(log, task, task(log, **params))
             if log.status in ENDED:  # by the task, so the manifest lacks the metrics until the process ends
                 log.flush()
     except RunDisplacedError as error:  # another process has taken over the run, and records it
@@ -122,7 +131,7 @@ def _reason(log: Logbook, error: Exception | None) -> str:
     return str(log._lease.fields.get("failure_reason") or error or "")
 
 
-def _store_metrics(log: Logbook, task: Task, result: object) -> None:
+def store_metrics(log: Logbook, task: Task, result: object) -> None:
     """Store what a task returns."""
     if isinstance(result, Mapping):
         log.json("metrics", dict(result))
