@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import cProfile
 import json
+import subprocess
 import sys
 import threading
 from collections import Counter
@@ -21,8 +22,9 @@ from tests.watched import watched_system
 LINES = 10
 
 
-def whole_run(folder: Path, run_id: str, *, environment: bool = False) -> None:
-    with Logbook(run_id, folder, params={"omega": 2.0, "scheme": "leapfrog"}, environment=environment) as log:
+def whole_run(folder: Path, run_id: str, *, environment: bool = False, code: bool = False) -> None:
+    params = {"omega": 2.0, "scheme": "leapfrog"}
+    with Logbook(run_id, folder, params=params, environment=environment, code=code) as log:
         for step in range(LINES):
             log.info("step %d", step)
         log.json("metrics", {"energy": 0.5})
@@ -69,21 +71,35 @@ def threads_started(call: Callable[[], object]) -> list[str]:
     return names
 
 
+def changed_checkout(folder: Path) -> None:
+    """Make a checkout with a changed file, and let this process believe that its script is there."""
+    folder.mkdir()
+    script = folder / "script.py"
+    script.write_text("a = 1\n")
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "first"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.example", *command], cwd=folder, check=True)
+    script.write_text("a = 2\n")
+    sys.modules["__main__"].__file__ = str(script)
+
+
 def main(folder: Path) -> dict[str, object]:
     experiment = Experiment("e", folder)
     threads = threads_started(lambda: short_runs(folder))
     for x in range(3):
         point(experiment, x)
-    whole_run(folder, "warm", environment=True)
+    changed_checkout(folder / "checkout")
+    whole_run(folder, "warm", environment=True, code=True)
     return {
         "threads": threads,
         "system calls": {
             "run": system_calls(lambda: whole_run(folder, "run")),
+            "run with code": system_calls(lambda: whole_run(folder, "run-with-code", environment=True, code=True)),
             "point": system_calls(lambda: point(experiment, 10)),
         },
         "python calls": {
             "run": python_calls(lambda: whole_run(folder, "a")),
             "run with environment": python_calls(lambda: whole_run(folder, "b", environment=True)),
+            "run with code": python_calls(lambda: whole_run(folder, "c", environment=True, code=True)),
             "point": python_calls(lambda: point(experiment, 20)),
         },
     }

@@ -56,7 +56,16 @@ def test_runs_call_few_functions(costs: Any) -> None:
     counted = costs["python calls"]
     assert counted["run"] < 4700
     assert counted["run with environment"] < 4900
+    assert counted["run with code"] < counted["run with environment"] + 900
     assert counted["point"] < 4500
+
+
+def test_the_code_of_a_run_is_two_more_files(costs: Any, folder: Path) -> None:
+    counted = costs["system calls"]
+    assert counted["run with code"]["replace"] == counted["run"]["replace"] + 2  # the patch, the packages
+    assert sum(counted["run with code"].values()) <= sum(counted["run"].values()) + 40
+    assert LogReader(folder / "log_run-with-code").verify().ok
+    assert "+a = 2" in (folder / "log_run-with-code" / "code" / "diff.patch").read_text()
 
 
 def test_short_runs_start_no_threads(costs: Any) -> None:

@@ -77,9 +77,12 @@ def environment_of_run(redact: Callable[[str], str] = str, extent: Extent = "non
         checkout = checkout_of(_script_folder()) or checkout_of(os.getcwd())
     with suppress(Exception):
         code = code_of(checkout, extent)
+    argv: list[str] = []
+    with suppress(Exception):
+        argv = [redact(argument) for argument in arguments(getattr(sys, "argv", []))]
     found = _found(
-        argv=lambda: [redact(argument) for argument in arguments(getattr(sys, "argv", []))],
-        command=lambda: _command(redact),
+        argv=lambda: argv,
+        command=lambda: _command(argv, redact),
         cwd=os.getcwd,
         packages=imported_packages,
         scheduler=lambda: job_facts(os.environ),
@@ -119,11 +122,19 @@ def environment_of_program(
     return RunEnvironment(prepared({**of_machine, **found}), code.files)
 
 
-def _command(redact: Callable[[str], str]) -> list[str] | None:
-    """Return the whole command line, with the interpreter; None if it is long, as that of ``python -c``."""
+def _command(argv: list[str], redact: Callable[[str], str]) -> list[str] | None:
+    """Return the whole command line, with the interpreter; None if it is long, as that of ``python -c``.
+
+    Args:
+        argv: The end of it, which Python gives to the script, redacted.
+        redact: Redacts the rest.
+    """
     given = sys.orig_argv
     if sum(map(len, given)) > _COMMAND:
         return None
+    before = len(given) - len(argv)
+    if before > 0 and given[before:] == sys.argv:
+        return [*(redact(argument) for argument in arguments(given[:before])), *argv]
     return [redact(argument) for argument in arguments(given)]
 
 

@@ -5,15 +5,17 @@ No other environment variable is ever recorded, as they can contain secrets.
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
 from notata._base.secrets import redacted
 from notata._base.terminal import one_line
 
-__all__ = ["VARIABLES", "job_facts"]
+__all__ = ["VARIABLES", "job_facts", "job_variables"]
 
 _LONGEST: Final = 500  # characters of a value
 
@@ -39,17 +41,38 @@ VARIABLES: Final = (*_SLURM, *_MPI, *_OTHERS, *_GRID_ENGINE, *_SETTINGS)
 def job_facts(environment: Mapping[str, str]) -> dict[str, Any] | None:
     """Return the facts by the name of their variable; None if there are none.
 
+    Those of the job are read once for each process, as looking for all of them takes a tenth of a short run; a script
+    may change the others between two runs.
+
     Args:
         environment: The variables.
 
-    >>> job_facts({"SLURM_JOB_ID": "4711", "SLURM_PROCID": "0", "API_TOKEN": "x", "JOB_ID": "5"})
-    {'SLURM_JOB_ID': '4711', 'SLURM_PROCID': '0'}
+    >>> job_facts({"OMP_NUM_THREADS": "4", "API_TOKEN": "x"})["OMP_NUM_THREADS"]
+    '4'
     """
-    names = VARIABLES if "SGE_TASK_ID" in environment else (name for name in VARIABLES if name not in _GRID_ENGINE)
-    facts = {name: redacted(one_line(value, _LONGEST)) for name in names if (value := environment.get(name))}
+    facts = {**_facts_of_process(os.getpid()), **_facts(_SETTINGS, environment)}
     if (library := _mpi_library()) is not None:
         facts["mpi"] = library
     return facts or None
+
+
+@functools.lru_cache(1)
+def _facts_of_process(_pid: int) -> Mapping[str, str]:
+    return job_variables(os.environ)
+
+
+def job_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the facts about the job.
+
+    >>> job_variables({"SLURM_JOB_ID": "4711", "SLURM_PROCID": "0", "API_TOKEN": "x", "JOB_ID": "5"})
+    {'SLURM_JOB_ID': '4711', 'SLURM_PROCID': '0'}
+    """
+    grid_engine = _GRID_ENGINE if "SGE_TASK_ID" in environment else ()
+    return _facts((*_SLURM, *_MPI, *_OTHERS, *grid_engine), environment)
+
+
+def _facts(names: Iterable[str], environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: redacted(one_line(value, _LONGEST)) for name in names if (value := environment.get(name))}
 
 
 def _mpi_library() -> str | None:
