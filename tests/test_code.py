@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 import subprocess
+import sys
+import types
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,9 @@ from hypothesis import strategies as st
 from notata import Logbook
 from notata.provenance import git as asked
 from notata.provenance.code import Code, Extent, code_of
+from notata.provenance.packages import installed_packages
+from notata.provenance.scheduler import VARIABLES, job_facts, job_variables
+from tests.nursery import Script
 from tests.test_environment import attributes, configure, git
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links, pipes and modes")
@@ -511,3 +518,113 @@ def test_git_is_asked_once_for_many_runs(repo: Path, calls: Path, monkeypatch: p
     for number in range(3):
         Logbook(f"off-{number}", "memory://code").mark_complete()
     assert count() == 2
+
+
+# -- packages ------------------------------------------------------------------------------------------------
+
+
+def normalized(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_all_installed_packages_are_listed_with_their_versions() -> None:
+    lines = installed_packages().decode().splitlines()
+    found = {re.split(r"==| @ ", line)[0]: line for line in lines}
+    expected = {normalized(one.name): one.version for one in metadata.distributions() if one.name and one.version}
+    assert len(expected) > 50
+    assert found.keys() == expected.keys()
+    assert lines == sorted(lines, key=lambda line: re.split(r"==| @ ", line)[0])
+    by_index = {name: line for name, line in found.items() if " @ " not in line}
+    assert by_index == {name: f"{name}=={expected[name]}" for name in by_index}
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        (None, "own-solver==7.1"),
+        ({"url": "file:///home/ada/solver", "dir_info": {"editable": True}},
+         "own-solver @ file:///home/ada/solver  # editable, own-solver==7.1"),
+        ({"url": "file:///home/ada/solver", "dir_info": {}}, "own-solver @ file:///home/ada/solver"),
+        ({"url": f"https://ada:{PASSWORD}@host/x.git", "vcs_info": {"vcs": "git", "commit_id": "3f9a"}},
+         "own-solver @ git+https://host/x.git@3f9a"),
+        ({"url": f"https://host/x.whl?token={PASSWORD}#sha256=1", "archive_info": {}},
+         "own-solver @ https://host/x.whl"),
+        ({"url": "https://host/x.git", "vcs_info": {"vcs": "git", "commit_id": "a\nrm==1"}},
+         "own-solver @ git+https://host/x.git"),
+        ({"url": f"https://host/x.git\n{PASSWORD}=1"}, None),
+        (["no object"], "own-solver==7.1"),
+        ("{", "own-solver==7.1"),
+    ],
+)  # fmt: skip
+def test_a_package_has_its_origin_without_credentials(
+    origin: object, expected: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "own_solver-7.1.dist-info"
+    folder.mkdir()
+    if origin is not None:
+        (folder / "direct_url.json").write_text(origin if isinstance(origin, str) else json.dumps(origin))
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    lines = installed_packages().decode().splitlines()
+    assert len(lines) == 1
+    assert PASSWORD not in lines[0] or expected is None
+    assert lines[0] == expected or expected is None
+
+
+def test_older_kinds_of_packages_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    (tmp_path / "first" / "a-1.0-py3.11.egg-info").mkdir()
+    (tmp_path / "first" / "B.C.egg-info").mkdir()
+    (tmp_path / "first" / "B.C.egg-info" / "PKG-INFO").write_text("Name: B.C\nVersion: 2.5\n")
+    (tmp_path / "first" / "broken.dist-info").mkdir()
+    (tmp_path / "second" / "a-0.9.dist-info").mkdir()  # hidden by the first one
+    (tmp_path / "second" / "d-3.dist-info").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path / name) for name in ("first", "missing", "second")])
+    assert installed_packages() == b"a==1.0\nb-c==2.5\nbroken\nd==3\n"
+
+
+def test_a_package_that_is_installed_meanwhile_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert installed_packages() == b""
+    (tmp_path / "a-1.dist-info").mkdir()
+    os.utime(tmp_path, (1, 1))
+    assert installed_packages() == b"a==1\n"
+
+
+# -- the job -------------------------------------------------------------------------------------------------
+
+
+def test_only_the_variables_of_the_list_are_recorded() -> None:
+    environment = {name: f"{number}" for number, name in enumerate(VARIABLES)}
+    others = {"SLURM_JOB_ACCOUNT": "x", "SLURM_JWT": PASSWORD, "PBS_O_PATH": "x", "HOME": "x", "MY_SLURM_JOB_ID": "x"}
+    found = {**job_variables({**environment, **others}), **(job_facts({**environment, **others}) or {})}
+    assert found == environment
+
+
+def test_the_values_of_a_job_are_bounded_and_one_line() -> None:
+    found = job_variables({"SLURM_JOB_NODELIST": "n" * 5000, "SLURM_JOB_PARTITION": "a\x1b[31m\nb", "JOB_ID": "5"})
+    assert found["SLURM_JOB_NODELIST"] == "n" * 499 + "…"
+    assert found["SLURM_JOB_PARTITION"] == "a\\x1b[31m b"
+    assert "JOB_ID" not in found  # other programs use that name
+    assert job_variables({"JOB_ID": "5", "SGE_TASK_ID": "2"}) == {"JOB_ID": "5", "SGE_TASK_ID": "2"}
+    assert job_variables({"SLURM_JOB_ID": ""}) == {}
+
+
+def test_the_facts_of_a_job_are_in_the_run(tmp_path: Path) -> None:
+    script = (
+        "import json, sys; from notata import Logbook\n"
+        "log = Logbook('run', sys.argv[1], heartbeat=0); log.mark_complete()\n"
+        "print(json.dumps([log.reader.meta['environment'].get('scheduler'), sys.orig_argv]))"
+    )
+    variables = {"SLURM_JOB_ID": "4711", "SLURM_NTASKS": "4", "OMP_NUM_THREADS": "2", "API_TOKEN": PASSWORD}
+    started = Script("tests.given_code", [script, str(tmp_path)], environment={**os.environ, **variables})
+    output, errors = started.communicate()
+    assert started.returncode == 0, errors
+    assert json.loads(output)[0] == {"SLURM_JOB_ID": "4711", "SLURM_NTASKS": "4", "OMP_NUM_THREADS": "2"}
+    assert PASSWORD.encode() not in (tmp_path / "log_run" / "metadata.json").read_bytes()
+
+
+def test_the_mpi_library_is_named_if_it_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = types.SimpleNamespace(Get_library_version=lambda: "Open MPI v4.1.4, package: Debian\nmore\0")
+    monkeypatch.setitem(sys.modules, "mpi4py.MPI", library)
+    assert (job_facts({}) or {})["mpi"] == "Open MPI v4.1.4, package: Debian"

@@ -888,6 +888,7 @@ class Logbook(Recorder):
             if self._output is not None:
                 self._output.end()
             fields = {**end.fields, **self._late_imports(), **self._summary_field()}
+            before.append(self._code.settle)  # first, as it can log warnings
             if is_line_first:
                 before.append(note)
             if end.status == "complete":
@@ -896,12 +897,11 @@ class Logbook(Recorder):
                     self._flush_output,
                     self._series.flush,
                     self.handler.flush,
-                    self._code.settle,
                     self._store_manifest,
                 ]
             before.append(partial(self._store_status, end.status, runtime, fields))
         after: list[Callable[[], object]] = [] if is_line_first else [note]
-        after += [self._code.settle, self.handler.close]
+        after.append(self.handler.close)
         if end.status == "failed":
             after.append(partial(self._store_failure, end.error))
         after += [self._call_back, self._store_manifest_late]
@@ -915,7 +915,7 @@ class Logbook(Recorder):
         environment = self._lease.fields.get("environment")
         if not isinstance(environment, dict):
             return {}
-        late: dict[str, Any] = {**self._code.late_packages()}
+        late: dict[str, Any] = {**self._code.late_packages(environment.get("installed"))}
         known, found = environment.get("packages"), imported_packages()
         if isinstance(known, dict) and not found.items() <= known.items():
             late["packages"] = dict(sorted({**known, **found}.items()))

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from notata._base import keys, secrets
 from notata.provenance.git import Checkout, hold
-from notata.provenance.packages import installed_packages
+from notata.provenance.packages import installed_packages, packages_facts
 from notata.provenance.patch import changed_files
 from notata.provenance.untracked import Untracked, untracked_files
 
@@ -58,12 +58,7 @@ def code_of(checkout: Checkout | None, extent: Extent) -> Code:
     if extent != "all":
         return of_checkout
     packages = installed_packages()
-    count, digest = packages.count(b"\n"), hashlib.sha256(packages).hexdigest()
-    return Code(
-        of_checkout.git,
-        {"packages": count, "sha256": digest},
-        {**of_checkout.files, keys.PACKAGES: packages},
-    )
+    return Code(of_checkout.git, packages_facts(packages), {**of_checkout.files, keys.PACKAGES: packages})
 
 
 def _of_checkout(checkout: Checkout, *, untracked: bool) -> Code:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import re
 import sys
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from notata._base.secrets import redacted, shown_url
 from notata._base.terminal import one_line
 
-__all__ = ["installed_packages"]
+__all__ = ["installed_packages", "packages_facts"]
 
 _INFO: Final = re.compile(r"(?P<name>[^-]+)(?:-(?P<version>[^-]+))?(?:-py[\d.]+)?\.(?:dist|egg)-info")
 _MOST: Final = 10_000  # packages
@@ -33,6 +34,11 @@ def installed_packages() -> bytes:
     True
     """
     return _listed(tuple((folder, _changed(folder)) for folder in dict.fromkeys(sys.path)))
+
+
+def packages_facts(content: bytes) -> dict[str, Any]:
+    """Return what metadata.json says about this content: the number of packages, and the digest."""
+    return {"packages": content.count(b"\n"), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def _changed(folder: str) -> int:
@@ -73,7 +79,7 @@ def _described(folder: str, entry: str) -> tuple[str, str] | None:
     line = f"{name}=={version}" if version else name
     if entry.endswith(".dist-info"):
         line = _from_origin(os.path.join(folder, entry, "direct_url.json"), name, line)
-    return name, redacted(one_line(line, 1000))
+    return name, one_line(line, 1000)
 
 
 def _version_in(path: str) -> str:
@@ -90,7 +96,7 @@ def _from_origin(path: str, name: str, line: str) -> str:
     try:
         with open(path, encoding="utf-8") as file:
             origin = json.loads(file.read(_ORIGIN))
-        url = _without_query(shown_url(str(origin["url"])))
+        url = redacted(_without_query(shown_url(str(origin["url"]))))  # `google-auth==2` has the form of a secret
         vcs, folder = origin.get("vcs_info"), origin.get("dir_info")
         if isinstance(vcs, dict):
             commit = str(vcs.get("commit_id", ""))

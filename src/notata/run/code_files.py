@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -12,7 +11,7 @@ from notata._base import keys
 from notata._base.display import counted, size
 from notata._base.processes import ForkCheck
 from notata.errors import MissingError, NotataError
-from notata.provenance.packages import installed_packages
+from notata.provenance.packages import installed_packages, packages_facts
 from notata.run.state import attempt_of
 from notata.store import Store
 
@@ -133,16 +132,23 @@ class CodeFiles:
             if isinstance(error, NotataError):
                 self._warn("%s was not stored: %s", key, error)
 
-    def late_packages(self) -> Mapping[str, Any]:
-        """Return the field ``environment.installed``, if folders of packages were added; else nothing. No request."""
+    def late_packages(self, known: object) -> Mapping[str, Any]:
+        """Store the packages again if folders of packages were added, without waiting: see `settle`.
+
+        Args:
+            known: The field ``environment.installed``.
+
+        Returns:
+            The same field, if it has changed.
+        """
         if keys.PACKAGES not in self._files:
             return {}
         found = installed_packages()
-        if found == self._files[keys.PACKAGES]:
-            return {}
-        self._files = {**self._files, keys.PACKAGES: found}
-        self._begin_write(keys.PACKAGES, found)
-        return {"installed": {"packages": found.count(b"\n"), "sha256": hashlib.sha256(found).hexdigest()}}
+        if found != self._files[keys.PACKAGES]:
+            self._files = {**self._files, keys.PACKAGES: found}
+            self._begin_write(keys.PACKAGES, found)
+        facts = packages_facts(found)
+        return {} if facts == known else {"installed": facts}
 
     def __repr__(self) -> str:
         return f"<{counted(len(self._files), 'file')} of code>"
