@@ -261,13 +261,13 @@ def test_a_storage_that_refuses_is_reported(base: str) -> None:
     run(base, "a")
     run(base, "b", parent=f"{base}/log_a")
     storage = FaultyBackend(open_store(base))
-    storage.fail(1, key="log_b/inputs.json")
+    storage.fail(1, key="inputs.json")
     errors: list[Exception] = []
     found = search.lineage(f"{base}/log_a", within=storage, up=False, failed=errors.append)
     assert links(found) == [("log_b", "log_a", "parent", "", "")]
     assert errors == []  # b has no inputs, so nothing was read
     run(base, "c", inputs=(f"{base}/log_a/artifacts/n.txt",))
-    storage.fail(1, key="log_c/inputs.json")
+    storage.fail(1, key="inputs.json")
     search.lineage(f"{base}/log_a", within=storage, up=False, failed=errors.append)
     assert len(errors) == 1
     with pytest.raises(RunMissingError, match="there is no run at"):

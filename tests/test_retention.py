@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notata import ConfigurationError, Experiment, Logbook, search
+from notata import ConfigurationError, Experiment, Logbook, Storage, search
 from notata._base.times import span
 from notata.search import Decision, Retention, Run
 from notata.search.retention import Best
 from notata.store import open_store
 from notata.table import LARGE, Row, write_parts
 from notata.testing import FaultyBackend
+from tests.backends import Place
 from tests.command import notata, process
+from tests.contract.conftest import make_place
+from tests.counting import counted
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 STATUSES = ("complete", "failed", "died", "running", "unreadable")
@@ -45,6 +48,13 @@ def decided(runs: Sequence[Run], others: Sequence[Run] = (), **rule: Any) -> dic
 
 def removed(runs: Sequence[Run], others: Sequence[Run] = (), **rule: Any) -> list[str]:
     return [name for name, one in decided(runs, others, **rule).items() if one.removes]
+
+
+@pytest.fixture(params=["memory", "local", "s3", "gcs"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    place = make_place(request.param, request)
+    yield place
+    place.store().clear()
 
 
 # -- the rule ------------------------------------------------------------------------------------------------
@@ -276,7 +286,7 @@ def test_wrong_rules_of_the_command_are_refused(sweep: Path) -> None:
     for options, message in (
         (["--keep-best", "error"], "'error' does not say which runs are the best."),
         (["--older", "5x"], "'5x' is not a span of time."),
-        (["--per", "experiment"], "--per and --without-value need --keep-best or --keep-last"),
+        (["--per", "experiment"], "--per, --without-value and --keep-inputs need --keep-best, --keep-last or --older"),
         (["--keep-best", "1:eror", "--without-value"], "cannot keep the best 1 by eror: no run has it as a number"),
     ):
         done = notata("rm", "-r", "out", "--yes", *options, folder=sweep)
@@ -304,6 +314,30 @@ def test_runs_of_experiments_from_python() -> None:
     assert [one.run.run_id for one in done] == ["x_dt_2", "x_dt_3", "y_dt_2", "y_dt_3"]
     assert [row.run_id for row in search.runs("memory://retention-experiments")] == ["x_dt_1", "y_dt_1"]
     assert search.removable("memory://retention-experiments", recursive=True, retention=Retention(older="1d")) == []
+
+
+def test_the_inputs_of_runs_that_stay_can_be_kept(place: Place) -> None:
+    def record(name: str, error: float, *inputs: str) -> None:
+        with place.logbook(name) as log:
+            for one in inputs:
+                log.input(f"{place.url}/log_{one}/artifacts/metrics.json", storage_options=place.options)
+            log.json("metrics", {"error": error})
+
+    record("raw", 9.0)
+    record("mesh", 8.0, "raw")
+    record("best", 0.1, "mesh")
+    record("other", 0.2)
+    at = Storage(place.url, place.options)
+    for keep_inputs, kept in ((False, {"best"}), (True, {"best", "mesh", "raw"})):
+        rule = Retention(keep_best="1:error", keep_inputs=keep_inputs)
+        with counted() as sent:
+            found = search.decisions(at, recursive=True, retention=rule)
+        assert {one.run.run_id for one in found if not one.removes} == kept
+        assert len(sent) <= (8 if keep_inputs else 5) * place.bucket  # a listing, four runs, and three inputs.json
+    assert found[1].why == f"it is the input of {place.url}/log_best, which stays"
+    done = search.remove(at, recursive=True, retention=rule)
+    assert [one.run.run_id for one in done] == ["other"]
+    assert {name.split("/")[0] for name in place.names()} == {"log_best", "log_mesh", "log_raw"}
 
 
 def test_metrics_that_the_storage_refuses_protect_the_run() -> None:

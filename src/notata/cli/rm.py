@@ -53,6 +53,7 @@ __all__ = ["rm"]
     help="Keep the best and the last of all runs (default), or of each folder of runs.",
 )
 @click.option("--without-value", is_flag=True, help="Also remove runs that lack the number of --keep-best.")
+@click.option("--keep-inputs", is_flag=True, help="With a rule: keep runs whose files a kept run has read, too.")
 @click.option("--dry-run", is_flag=True, help="Remove nothing; list what would be removed, and why runs are kept.")
 @searching(filter_options)
 def rm(asked: Asked, recursive: bool, yes: bool, force: bool, pinned: bool, dry_run: bool, **rule: Any) -> None:
@@ -108,8 +109,8 @@ def _retention(**rule: Any) -> Retention | None:
     from notata.search import Retention
 
     retention = Retention(**{**rule, "keep_last": rule["keep_last"] or 0})
-    if not retention and (rule["per"] != "all" or rule["without_value"]):
-        raise click.UsageError("--per and --without-value need --keep-best or --keep-last")
+    if not retention and (rule["per"] != "all" or rule["without_value"] or rule["keep_inputs"]):
+        raise click.UsageError("--per, --without-value and --keep-inputs need --keep-best, --keep-last or --older")
     return retention or None
 
 

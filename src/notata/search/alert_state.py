@@ -122,7 +122,7 @@ class AlertState:
         try:
             fields = json.loads(self._stored)
             if len(self._stored) > _LONGEST or fields[_MARK] != _VERSION:
-                raise ValueError
+                raise ValueError("it has another form")
             self.places = {place for place in fields["places"] if isinstance(place, str)}
             self.runs = {url: state for url, state in fields["runs"].items() if isinstance(state, str)}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

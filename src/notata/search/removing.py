@@ -20,6 +20,7 @@ from notata.search.choosing import Query, Status, Wheres
 from notata.search.places import Run
 from notata.search.retention import Decision, Retention, orphaned
 from notata.search.selecting import select_runs
+from notata.search.sources import parents_of, sources_of
 from notata.search.target import Failed, URLs, raise_error
 from notata.store import Blob, Store
 from notata.store.in_flight import mapped
@@ -218,7 +219,8 @@ def decisions(
         others |= {run.url: run for run in some.others}
     others = {url: run for url, run in others.items() if url not in runs}
     if rule is not None:
-        return rule.decisions([*runs.values()], [*others.values()], force=force, pinned=pinned)
+        sources = partial(sources_of, failed=query.failed) if rule.keep_inputs else parents_of
+        return rule.decisions([*runs.values()], [*others.values()], force=force, pinned=pinned, sources=sources)
     found = [_decision(run, force=force, pinned=pinned) for run in runs.values()]
     _warn_of_parents(found, [*others.values()])
     return found
@@ -236,7 +238,7 @@ def _decision(run: Run, *, force: bool, pinned: bool) -> Decision:
 def _warn_of_parents(found: Sequence[Decision], others: Sequence[Run]) -> None:
     """Warn about runs to be removed that are the parents of others, which stay."""
     stay = [*others, *(decision.run for decision in found if not decision.removes)]
-    for parent, child in orphaned(found, stay):
+    for parent, child, _ in orphaned(found, parents_of(stay)):
         warn(f"{parent.name} is the parent of {child.name}, which stays")
 
 

@@ -15,11 +15,12 @@ from notata._base.display import duration
 from notata._base.terminal import one_line
 from notata._base.times import span
 from notata.errors import ConfigurationError, NotataError
-from notata.run.state import COPIED, PARENT, lease_of
+from notata.run.state import COPIED, lease_of
 from notata.search.places import Run
+from notata.search.sources import Sources, parents_of, plain_url
 from notata.search.where import close_to, finder, needs_values
 
-__all__ = ["PER", "Best", "Decision", "Retention", "end_of", "orphaned", "parent_of"]
+__all__ = ["PER", "Best", "Decision", "Retention", "end_of", "orphaned"]
 
 PER: Final = ("all", "experiment")
 """What `Retention.per` may be."""
@@ -115,6 +116,8 @@ class Retention:
             its last sign of life counts.
         per: ``"all"``: the best and the last of all runs are kept; ``"experiment"``: those of each folder of runs.
         without_value: Also remove runs that lack a number of `keep_best`. By default, they are kept; NaN is no number.
+        keep_inputs: Also keep runs whose files a kept run has read (`Logbook.input`), which costs one read for each
+            kept run that has inputs. Parents of kept runs are kept in any case.
 
     Raises:
         ConfigurationError: A part is invalid.
@@ -129,6 +132,7 @@ class Retention:
     older: str | float | timedelta | None = None
     per: str = "all"
     without_value: bool = False
+    keep_inputs: bool = False
     _best: tuple[Best, ...] = field(default=(), init=False, repr=False, compare=False)
     _oldest: float | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -158,6 +162,7 @@ class Retention:
         *,
         force: bool = False,
         pinned: bool = False,
+        sources: Sources = parents_of,
         now: datetime | None = None,
     ) -> list[Decision]:
         """Decide for each run whether it is removed.
@@ -170,6 +175,7 @@ class Retention:
             others: Runs of the same places that stay in any case; their parents are kept.
             force: Treat running runs like others.
             pinned: Treat pinned runs like others.
+            sources: Finds the runs that kept runs were made from, which are kept, too; by default their parents.
             now: The time for ages; by default that of the clock.
 
         Raises:
@@ -182,7 +188,7 @@ class Retention:
             _untouchable(run, force=force, pinned=pinned) or kept.get(run.url) or self._rest(run, moment)
             for run in runs
         ]
-        return _with_parents(found, others)
+        return _with_sources(found, others, sources)
 
     def notes(self, runs: Sequence[Run]) -> list[str]:
         """Return notes, such as a value that no run has."""
@@ -276,30 +282,24 @@ def _untouchable(run: Run, *, force: bool, pinned: bool) -> Decision | None:
     return None
 
 
-def _with_parents(found: Sequence[Decision], others: Sequence[Run]) -> list[Decision]:
-    """Keep the parents of kept runs, their parents, and so on."""
+def _with_sources(found: Sequence[Decision], others: Sequence[Run], sources: Sources) -> list[Decision]:
+    """Keep the runs that kept runs were made from, those that these were made from, and so on."""
     decided = {one.run.url: one for one in found}
     kept = [*others, *(one.run for one in found if not one.removes)]
-    while pairs := orphaned(decided.values(), kept):
-        for parent, child in pairs:
-            why = f"it is the parent of {one_line(child.name, _SHOWN)}, which stays"
-            decided[parent.url] = Decision(parent, False, "parent of a kept run", why)
-        kept = [parent for parent, _ in pairs]
+    while lost := orphaned(decided.values(), sources(kept)):
+        for run, child, how in lost:
+            why = f"it is the {how} of {one_line(child.name, _SHOWN)}, which stays"
+            decided[run.url] = Decision(run, False, f"{how} of a kept run", why)
+        kept = [run for run, _, _ in lost]
     return [*decided.values()]
 
 
-def orphaned(found: Iterable[Decision], kept: Iterable[Run]) -> list[tuple[Run, Run]]:
-    """Return each run to be removed that is the parent of one that is kept, with one of its children."""
-    removed = {_address(one.run.url): one.run for one in found if one.removes and one.reason != _INTERRUPTED}
-    return [(removed.pop(address), child) for child in kept if (address := _address(parent_of(child))) in removed]
+def orphaned(found: Iterable[Decision], pairs: Iterable[tuple[Run, str, str]]) -> list[tuple[Run, Run, str]]:
+    """Return each run to be removed that a kept run was made from, with that run, and ``parent`` or ``input``.
 
-
-def parent_of(run: Run) -> str:
-    """Return the URL of the parent that a run names; empty if it names none."""
-    parent = run.metadata.get(PARENT)
-    return parent if isinstance(parent, str) else ""
-
-
-def _address(url: str) -> str:
-    """Return a URL in the form in which two names of one run are equal."""
-    return url.removeprefix("file://").rstrip("/")
+    Args:
+        found: The decisions.
+        pairs: Each kept run with the URL of a run that it was made from, see `Sources`.
+    """
+    removed = {plain_url(one.run.url): one.run for one in found if one.removes and one.reason != _INTERRUPTED}
+    return [(removed.pop(url), child, how) for child, given, how in pairs if (url := plain_url(given)) in removed]

@@ -11,20 +11,20 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from notata._base import keys, limits
+from notata._base import keys
 from notata._base.secrets import redacted
 from notata._base.terminal import one_line
 from notata.errors import KeyNameError, MissingError, NotataError, RunMissingError
 from notata.manifest import Document
-from notata.run.inputs import Input, parsed
+from notata.run.inputs import Input
 from notata.run.inspection import digest_of_lines
 from notata.run.listings import name_of
-from notata.run.state import ENDED, WORKERS, find_metadata
+from notata.run.state import ENDED, find_metadata
 from notata.search.finding import look_up
 from notata.search.graphs import Ancestor, Lineage, Link
 from notata.search.places import Place, Run
-from notata.search.record import NO_METADATA, listed_now, records
-from notata.search.retention import parent_of
+from notata.search.record import NO_METADATA, records
+from notata.search.sources import inputs_of, parent_of, plain_url
 from notata.search.target import URL, Failed, Target, below, raise_error, targets
 from notata.store import Blob, Store
 from notata.store.in_flight import InFlight
@@ -43,8 +43,6 @@ MOST: Final = 1000
 _LINKS: Final = 20_000  # links in all, as a forged inputs.json may have 2000
 _MANIFEST: Final = 4 * 2**20  # bytes of a manifest that is read to compare digests
 _AT_ONCE: Final = 16  # manifests in memory
-_TOGETHER: Final = 500  # runs whose inputs.json are in memory
-_INPUTS: Final = 20  # files of inputs of a run: its own, and those of workers
 _LONG: Final = 2000  # characters of a URL
 
 
@@ -143,7 +141,7 @@ class _Root:
 
     def key_of(self, url: str) -> str | None:
         """Return the key of a URL below this place, or an empty text for the place itself; None for all others."""
-        own = _plain(self.store.url)
+        own = plain_url(self.store.url)
         if url == own:
             return ""
         beginning = own if own.endswith("/") else f"{own}/"
@@ -167,11 +165,6 @@ def _base_of(target: Target, store: Store) -> _Root:
     for _ in range(levels):
         name = name.rstrip("/").rpartition("/")[0] if "/" in name else ""
     return _Root(name, above, Target(above))
-
-
-def _plain(url: str) -> str:
-    """Return a URL in the form in which two names of one place are equal."""
-    return url.removeprefix("file://").rstrip("/") or "/"
 
 
 class _Tracer:
@@ -199,7 +192,7 @@ class _Tracer:
 
     def address(self, url: str) -> str:
         """Return a URL of a run in the form by which it is known here."""
-        return _plain(url)
+        return plain_url(url)
 
     # -- looking at runs -----------------------------------------------------------------------------------
 
@@ -230,51 +223,18 @@ class _Tracer:
             self._add(root, Place(root.name, root.name, root.store, {}, runs))
 
     def _is_new(self, run: Run) -> bool:
-        return _plain(run.url) not in self._runs
+        return plain_url(run.url) not in self._runs
 
     def _add(self, root: _Root, place: Place) -> None:
         """Read metadata.json and inputs.json of the runs of a place."""
-        found = list(records(place, failed=self._failed))
-        for start in range(0, len(found), _TOGETHER):
-            some = found[start : start + _TOGETHER]
-            inputs = self._inputs_of(place.store, some)
-            for run in some:
-                url = _plain(run.url)
-                self._runs[url] = run
-                self._names[url] = below(root.name, run.folder) if root.name else run.folder or run.name
-                self._links[url] = self._links_of(url, run, inputs.get(run.folder, ()))
+        for run, inputs in inputs_of(list(records(place, failed=self._failed)), self._failed, self._note_size):
+            url = plain_url(run.url)
+            self._runs[url] = run
+            self._names[url] = below(root.name, run.folder) if root.name else run.folder or run.name
+            self._links[url] = self._links_of(url, run, inputs)
 
-    def _inputs_of(self, store: Store, found: Sequence[Run]) -> dict[str, list[Input]]:
-        """Return the inputs of runs, by folder: a file is read if it is listed, or if nothing was listed."""
-        flying = InFlight[tuple[str, str], Blob]()
-        with flying.until_landed():
-            for run in found:
-                for key in self._input_files(run):
-                    at = keys.join(run.folder, key)
-                    flying.begin((run.folder, key), 4096, store.start_fetch, at, 0, limits.INPUTS + 1)
-        self._report(flying.errors.values())
-        inputs: dict[str, list[Input]] = {}
-        for (folder, key), blob in sorted(flying.results.items()):
-            if len(blob.data) <= limits.INPUTS:
-                rank = key.split("/")[1] if "/" in key else ""
-                inputs.setdefault(folder, []).extend(parsed(blob.data, rank))
-            else:
-                self._notes[f"{below(store.url, folder)}/{key} is too large, and was not read"] = None
-        return inputs
-
-    def _input_files(self, run: Run) -> list[str]:
-        if run.status == "unreadable":
-            return []
-        entries = run.entries
-        if not entries and run.metadata.get(WORKERS) is True:
-            try:
-                entries = listed_now(run).entries
-            except NotataError as error:
-                self._failed(error)
-        if not entries:
-            return [keys.INPUTS]
-        listed = [key for key in sorted(entries) if key.endswith(keys.INPUTS) and _is_inputs(key)]
-        return listed[:_INPUTS]
+    def _note_size(self, name: str) -> None:
+        self._notes[f"{name} is too large, and was not read"] = None
 
     def _links_of(self, url: str, run: Run, inputs: Iterable[Input]) -> list[Link]:
         """Return the links of a run to what it was made from, each once."""
@@ -409,10 +369,5 @@ def _verdict(digest: str, link: Link) -> str:
     return "same" if digest == link.sha256 else "changed"
 
 
-def _is_inputs(key: str) -> bool:
-    parts = key.split("/")
-    return key == keys.INPUTS or (len(parts) == 3 and parts[0] == keys.WORKERS and parts[2] == keys.INPUTS)
-
-
 def _source(url: str) -> str:
-    return _plain(url[:_LONG])
+    return plain_url(url[:_LONG])
