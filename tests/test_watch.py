@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -449,6 +450,23 @@ def test_the_command_line(tmp_path: Path) -> None:
         refused = notata(*given, *options, folder=tmp_path)
         assert refused.returncode == 2
         assert message in refused.stderr
+
+
+def test_the_command_stays_and_looks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = str(tmp_path / "out")
+    Logbook("good", out).mark_complete()
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise KeyboardInterrupt
+        fail(out, f"{len(pauses)}")
+
+    monkeypatch.setattr(sys.modules["notata.cli.watch"], "time", SimpleNamespace(sleep=sleep))
+    done = notata("watch", "out", "--every", "5m", "--state", "state.json", "--json", folder=tmp_path)
+    assert (done.returncode, done.stderr, pauses) == (130, "Interrupted\n", [300.0] * 3)
+    assert [json.loads(line)["run_id"] for line in done.stdout.splitlines()] == ["1", "2"]
 
 
 def test_the_names_in_search_are_those_of_the_command() -> None:
