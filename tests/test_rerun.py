@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pty
 import socket
 import subprocess
 import sys
@@ -16,8 +17,10 @@ import pytest
 
 from notata import Experiment, Logbook, LogReader, Storage
 from notata.errors import ConfigurationError, RunMissingError
+from notata.program import record
 from notata.rerun import Plan, plan, rerun
 from notata.rerun.checkout import Repository, find_repository
+from notata.rerun.packages import editable_folders, installed
 from notata.run.redirection import ORIGIN, RERUN, Redirection, redirected
 from tests.command import notata
 
@@ -287,20 +290,46 @@ def test_a_plan_says_what_would_be_run(run: Path, repository: Path, tmp_path: Pa
     assert not (tmp_path / "new").exists()
 
 
-def test_the_old_checkout_can_be_elsewhere_or_gone(run: Path, repository: Path, tmp_path: Path) -> None:
-    tell(
-        run,
-        environment__cwd="/home/ada/solver/sub",
-        environment__command=[sys.executable, "/home/ada/solver/sub/fit.py"],
-    )
-    made = planned(run, repository=repository)
-    assert (made.top, made.folder) == ("/home/ada/solver", "sub")
-    assert any("the old checkout was at /home/ada/solver" in note for note in made.notes)
-    tell(run, environment__cwd="/home/ada/solver", environment__command=[sys.executable, "sub/fit.py"])
-    assert (planned(run, repository=repository).top, planned(run, repository=repository).folder) == (
-        "/home/ada/solver",
-        "",
-    )
+def test_the_old_checkout_can_be_elsewhere_or_gone(run: Path, repository: Path) -> None:
+    def places(folder: str, script: str) -> tuple[str, str, str]:
+        tell(run, environment__cwd=folder, environment__command=[sys.executable, script])
+        made = planned(run, repository=repository)
+        return made.top, made.folder, made.argv[1]
+
+    assert places("/home/ada/solver/sub", "/home/ada/solver/sub/fit.py")[:2] == ("/home/ada/solver", "sub")
+    assert places("/home/ada/solver/sub", "fit.py")[:2] == ("/home/ada/solver", "sub")
+    assert places("/home/ada/solver", "sub/fit.py")[:2] == ("/home/ada/solver", "")
+    outside = places("/data", "/home/ada/solver/sub/fit.py")
+    assert outside == ("/home/ada/solver", "/data", "/home/ada/solver/sub/fit.py")
+    assert "the folder /data is outside of the checkout" in planned(run, repository=repository).notes
+
+
+def test_a_script_that_is_started_from_outside_is_that_of_the_worktree(
+    run: Path, repository: Path, tmp_path: Path
+) -> None:
+    made_of = [sys.executable, "../solver/sub/fit.py", "--out", "x"]
+    (tmp_path / "elsewhere").mkdir()
+    tell(run, environment__cwd=str(tmp_path / "elsewhere"), environment__command=made_of)
+    (repository / "sub/model.py").write_text("raise ImportError('of the checkout')")
+    done = rerun(plan(run, repository=repository))
+    assert (done.status, done.reason) == ("complete", "")
+    tell(run, environment__command=[sys.executable, "/home/ada/other.py"])
+    with pytest.raises(ConfigurationError, match="is in no checkout that has the commit"):
+        plan(run, repository=repository)
+
+
+def test_packages_installed_from_the_checkout_come_from_the_worktree(tmp_path: Path) -> None:
+    top, site = tmp_path / "solver", tmp_path / "env/lib/python3.11/site-packages"
+    (top / "src").mkdir(parents=True)
+    (site / "solver-1.0.dist-info").mkdir(parents=True)
+    (site / "other-1.0.dist-info").mkdir()
+    facts = {"url": f"file://{top}", "dir_info": {"editable": True}}
+    (site / "solver-1.0.dist-info/direct_url.json").write_text(json.dumps(facts))
+    (site / "other-1.0.dist-info/direct_url.json").write_text('{"url": 7, "dir_info": []}')
+    (site / "tools.pth").write_text(f"import os; print('not run')\n{top}/tools\n/elsewhere\n")
+    found = editable_folders(str(tmp_path / "env/bin/python"), str(top))
+    assert sorted(found) == [f"{top}/src", f"{top}/tools"]
+    assert installed(str(tmp_path / "env/bin/python")) == {"solver": "1.0", "other": "1.0"}
 
 
 def test_packages_that_differ_are_named(run: Path) -> None:
@@ -467,6 +496,31 @@ def test_changed_inputs_are_told_by_name_and_need_consent(run: Path, repository:
     assert len(asked) == 1
 
 
+def test_the_command_asks_before_it_runs_and_again_for_changed_inputs(run: Path, tmp_path: Path) -> None:
+    (run / "inputs.json").write_text(json.dumps({"inputs": [{"url": str(tmp_path / "gone"), "size": 1}]}))
+    child, master = pty.fork()
+    if not child:
+        os.chdir(tmp_path)
+        os.execv(sys.executable, [sys.executable, "-m", "notata", "rerun", str(run)])
+    told, answers = bytearray(), [b"y\n", b"n\n"]
+    try:
+        while piece := os.read(master, 4096):
+            told += piece
+            if answers and told.count(b"[y/N]") == 3 - len(answers):
+                os.write(master, answers.pop(0))
+    except OSError:  # Linux reports a closed other end this way
+        pass
+    os.close(master)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+    assert (
+        told.index(b"command  ")
+        < told.index(b"Run this command? [y/N]")
+        < told.index(b"gone: was 1 bytes, now missing")
+    )
+    assert b"Run it with these inputs? [y/N]" in told
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["log_fit"]
+
+
 def test_no_address_of_a_run_is_looked_up_before_consent(run: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
@@ -521,22 +575,24 @@ def test_a_point_of_a_sweep_is_repeated_alone(repository: Path, tmp_path: Path) 
 # -- programs ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("in_code")
 @pytest.mark.parametrize("where", ["memory", "local"])
 def test_a_program_is_repeated_with_its_parameters_and_files(where: str, repository: Path, tmp_path: Path) -> None:
-    from notata.program import record
-
     base = "memory://programs" if where == "memory" else str(tmp_path / "runs")
-    command = ["sh", "-c", "cat model.py; echo re={re} >out.txt; echo res 1e-3"]
+    (repository / "sub/model.py").write_text("changed\n")
+    command = ["sh", "-c", "cat model.py | tee out.txt; echo re={re} >>out.txt; echo res 1e-3"]
     options: dict[str, Any] = {"params": {"re": 1000.0}, "series": ["fit:: res (?P<r>\\S+)"], "keep": ["*.txt"]}
     code = record(command, base, run_id="a", cwd=str(repository / "sub"), echo=False, **options)
     assert code == 0
     (repository / "sub/out.txt").unlink()
+    (repository / "sub/model.py").write_text("changed again\n")
     done = rerun(plan(f"{base}/log_a", run_id="b"), echo=False)
     assert done.status == "complete"
     assert done.comparison is not None
     assert done.comparison.is_equal, done.comparison
     old, new = LogReader(f"{base}/log_a"), LogReader(f"{base}/log_b")
     assert new["output.txt"].read_text() == old["output.txt"].read_text()
+    assert new["output.txt"].read_text().startswith("changed\n")
     assert new.params == {"re": 1000.0}
     assert new.meta[ORIGIN]["run_id"] == "a"
     finer = rerun(plan(f"{base}/log_a", run_id="c", params={"re": "1e4"}), echo=False)
@@ -549,3 +605,20 @@ def test_a_program_is_repeated_with_its_parameters_and_files(where: str, reposit
     assert not (repository / "sub/out.txt").exists()
     with pytest.raises(ConfigurationError, match=r"the recorded command has no \{dt\}"):
         plan(f"{base}/log_a", params={"dt": "1"})
+
+
+def test_a_program_that_is_built_needs_a_command_before_it(repository: Path, tmp_path: Path) -> None:
+    (repository / "build.sh").write_text("printf '#!/bin/sh\\necho built' >solver; chmod +x solver\n")
+    (repository / ".gitignore").write_text("solver\n")
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "build")
+    subprocess.run(["sh", "build.sh"], cwd=repository, check=True)
+    assert record(["./solver"], tmp_path / "runs", run_id="a", cwd=str(repository), echo=False) == 0
+    made = plan(tmp_path / "runs/log_a", run_id="b")
+    with pytest.raises(ConfigurationError, match="no such program"):
+        rerun(made, echo=False)
+    with pytest.raises(ConfigurationError, match="failed with exit code 3"):
+        rerun(made, before="exit 3", echo=False)
+    done = rerun(made, before="sh build.sh", echo=False)
+    assert done.status == "complete"
+    assert LogReader(done.url)["output.txt"].read_text() == "built\n"

@@ -48,6 +48,7 @@ def _values(_context: click.Context, _parameter: click.Parameter, pairs: tuple[s
 @click.option("--base-dir", metavar="URL", help="Folder for the new run. Default: that of the old run.")
 @click.option("--repository", metavar="PATH",
               help="Local repository with the commit. Default: that here, else the recorded one.")  # fmt: skip
+@click.option("--before", metavar="COMMAND", help="Shell command to run in the worktree first, such as make.")
 @click.option("--check", is_flag=True, help="End with 1 if the files of the new run differ from those of the old one.")
 @click.option("--dry-run", is_flag=True, help="Run nothing; show what would be run.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal.")
@@ -61,6 +62,7 @@ def rerun(
     run_id: str | None,
     base_dir: str | None,
     repository: str | None,
+    before: str | None,
     check: bool,
     dry_run: bool,
     yes: bool,
@@ -105,6 +107,7 @@ def rerun(
         planned,
         agree=agree,
         tell=lambda note: output.error_line(f"note     {note}"),
+        before=before or "",
         keep_worktree=keep_worktree,
         check=check,
         echo=not as_json,

@@ -12,7 +12,7 @@ from typing import Final
 from notata._base.terminal import one_line, safe
 from notata.errors import ConfigurationError
 
-__all__ = ["interpreter", "moved", "shown_command", "texts_of", "with_values"]
+__all__ = ["interpreter", "moved", "script_at", "shown_command", "texts_of", "with_values"]
 
 _PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][\w.-]*)\}")
 _MODULE: Final = frozenset({"-m", "-c"})
@@ -44,7 +44,7 @@ def with_values(argv: Sequence[str], values: Mapping[str, str]) -> list[str]:
     ['python', 'fit.py', '--dt', '0.2', '--lr=2']
     """
     changed = [*argv]
-    start = _script_at(argv) + 1
+    start = script_at(argv) + 1
     for name, value in values.items():
         spellings = {f"--{name}", f"--{name.replace('_', '-')}"}
         found = [at for at in range(start, len(argv)) if argv[at].partition("=")[0] in spellings]
@@ -68,7 +68,7 @@ def with_values(argv: Sequence[str], values: Mapping[str, str]) -> list[str]:
     return changed
 
 
-def _script_at(argv: Sequence[str]) -> int:
+def script_at(argv: Sequence[str]) -> int:
     """Return the position of the script, or of the module, in the command line of Python."""
     for at in range(1, len(argv)):
         if argv[at] in _MODULE:

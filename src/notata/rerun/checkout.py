@@ -24,7 +24,7 @@ from notata._base.display import listed
 from notata._base.terminal import one_line, quoted
 from notata.errors import ConfigurationError
 
-__all__ = ["Repository", "Worktree", "find_repository"]
+__all__ = ["Repository", "Worktree", "find_repository", "is_within"]
 
 _SECONDS: Final = 600.0  # of one call of git: a large checkout on a slow disk
 _ERROR: Final = 500  # characters of an error of git
@@ -73,12 +73,10 @@ class Repository:
         """Check whether the repository has a commit."""
         return _git(self.top, "cat-file", "-e", f"{commit}^{{commit}}") is not None
 
-    def has_folder(self, commit: str, folder: str) -> bool:
-        """Check whether a commit has a folder; the empty path is its top."""
-        if not folder:
-            return True
-        found = _git(self.top, "ls-tree", "-d", "-z", commit, "--", folder)
-        return bool(found)
+    def files(self, commit: str) -> frozenset[str]:
+        """Return the paths of all files of a commit."""
+        found = _git(self.top, "ls-tree", "-r", "-z", "--name-only", "--full-tree", commit)
+        return frozenset(os.fsdecode(name) for name in (found or b"").split(b"\0") if name)
 
     def subject(self, commit: str) -> str:
         """Return the first line of the message of a commit."""
@@ -159,7 +157,7 @@ class Worktree:
         for folder, folders, files in os.walk(self.path):
             for name in (*folders, *files):
                 path = os.path.join(folder, name)
-                if os.path.islink(path) and not _is_within(os.path.realpath(path), self.path):
+                if os.path.islink(path) and not is_within(os.path.realpath(path), self.path):
                     shown = one_line(os.path.relpath(path, self.path))
                     raise ConfigurationError(
                         f"the recorded changes of the code have a link that leads out of the checkout: {shown}. Look "
@@ -193,7 +191,7 @@ class Worktree:
             if content is None or hashlib.sha256(content).hexdigest() != digest:
                 others.append(name)
                 continue
-            if not _is_within(os.path.realpath(os.path.dirname(target)), self.path):
+            if not is_within(os.path.realpath(os.path.dirname(target)), self.path):
                 others.append(name)
                 continue
             os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -242,7 +240,8 @@ def _top(folder: str) -> str:
     return "" if found is None else os.path.realpath(os.fsdecode(found.removesuffix(b"\n")))
 
 
-def _is_within(path: str, folder: str) -> bool:
+def is_within(path: str, folder: str) -> bool:
+    """Check whether a path is a folder itself, or below it."""
     return path == folder or path.startswith(folder + os.sep)
 
 
@@ -276,7 +275,7 @@ def _is_safe(name: object) -> bool:
 def _content(source: str, name: str, size: int) -> bytes | None:
     """Return the content of a regular file of a checkout; None if it is none, or has another size."""
     path = os.path.join(source, name)
-    if not _is_within(os.path.realpath(os.path.dirname(path)), source):
+    if not is_within(os.path.realpath(os.path.dirname(path)), source):
         return None
     try:
         with open(path, "rb", opener=_opened) as file:

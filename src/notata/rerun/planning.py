@@ -6,17 +6,18 @@ import os
 import secrets
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from notata._base import keys
-from notata._base.display import counted, size
+from notata._base.display import counted, listed, size
 from notata._base.terminal import one_line, safe
 from notata.errors import ConfigurationError, KeyNameError
 from notata.rerun.arguments import interpreter, shown_command, texts_of, with_values
 from notata.rerun.checkout import Repository, find_repository
 from notata.rerun.inputs import inputs_of
-from notata.rerun.packages import differing
+from notata.rerun.packages import differing, editable_folders
+from notata.rerun.places import places_of
 from notata.rerun.recorded import Recorded, recorded
 from notata.run.inputs import Input
 from notata.search.target import URL, Target
@@ -49,6 +50,7 @@ class Plan:
         inputs: The recorded inputs.
         python: The interpreter of a script.
         notes: Sentences about what is not as it was.
+        editable: Folders of the checkout from which packages are imported that were installed from there.
         options: Storage options for the runs.
     """
 
@@ -63,6 +65,7 @@ class Plan:
     inputs: tuple[Input, ...] = ()
     python: str = ""
     notes: tuple[str, ...] = ()
+    editable: tuple[str, ...] = ()
     options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def lines(self) -> Iterator[tuple[str, str]]:
@@ -136,10 +139,14 @@ def plan(
             "Name a disk or a bucket with base_dir= (--base-dir)"
         )
     found = find_repository(repository, run.folder, run.commit)
-    top, folder, notes = _places(run, found)
-    argv, python, more = _command(run, dict(params or {}), top)
-    notes += more
-    notes += _packages_note(run, python or sys.executable)
+    places = places_of(run, found)
+    run = replace(run, argv=places.argv)
+    argv, python, more = _command(run, dict(params or {}))
+    notes = [*places.notes, *more, *_packages_note(run, python or sys.executable)]
+    editable = editable_folders(python or sys.executable, places.top) if places.top else ()
+    if editable:
+        names = listed((one_line(os.path.relpath(path, places.top)) for path in editable), _PACKAGES)
+        notes.append(f"packages that are installed from the checkout are imported from the worktree: {names}")
     if run.left_out:
         names = ", ".join(run.left_out[:_PACKAGES])
         notes.append(f"changed files that the patch does not have: {names}")
@@ -148,13 +155,14 @@ def plan(
         new_id,
         base,
         found,
-        top,
-        folder,
+        places.top,
+        places.folder,
         tuple(argv),
         dict(params or {}),
         tuple(inputs_of(store)),
         python,
         tuple(notes),
+        editable,
         target.storage_options,
     )
 
@@ -191,35 +199,7 @@ def _base_of(target: Target, store: Store, base_dir: URL | None, options: Mappin
     return above
 
 
-def _places(run: Recorded, repository: Repository) -> tuple[str, str, list[str]]:
-    """Return the top of the old checkout, the working folder in it, and notes."""
-    folder = os.path.normpath(run.folder) if run.folder else ""
-    if not folder or not os.path.isabs(folder):
-        return "", "", ["the working folder is unknown; the command runs at the top of the checkout"]
-    real = os.path.realpath(folder)
-    for path in (folder, real):
-        if path == repository.top or path.startswith(repository.top + os.sep):
-            return repository.top, os.path.relpath(path, repository.top).removeprefix("."), []
-    parts = folder.strip(os.sep).split(os.sep)
-    for count in range(1, len(parts) + 1):  # the longest end of the path that the commit has
-        inside = "/".join(parts[count:])
-        if inside and repository.has_folder(run.commit, inside):
-            return (
-                os.sep + os.sep.join(parts[:count]),
-                inside,
-                [f"the old checkout was at {os.sep}{os.sep.join(parts[:count])}"],
-            )
-    if _has_script(run, folder):
-        return folder, "", [f"the old checkout was at {folder}"]
-    return "", folder, [f"the working folder {folder} is outside of the checkout"]
-
-
-def _has_script(run: Recorded, folder: str) -> bool:
-    """Check whether the command names something below its working folder, which is then the top of the checkout."""
-    return any(not os.path.isabs(word) or word.startswith(folder + os.sep) for word in run.argv[1:] if word[:1] != "-")
-
-
-def _command(run: Recorded, values: dict[str, str], top: str) -> tuple[list[str], str, list[str]]:
+def _command(run: Recorded, values: dict[str, str]) -> tuple[list[str], str, list[str]]:
     """Return the command to show, the interpreter of a script, and notes.
 
     Raises:

@@ -60,6 +60,7 @@ def rerun(
     *,
     agree: Callable[[list[ChangedInput]], bool] = lambda changed: False,
     tell: Callable[[str], object] = bool,
+    before: str = "",
     keep_worktree: bool = False,
     check: bool = False,
     echo: bool = True,
@@ -70,6 +71,7 @@ def rerun(
         planned: The plan.
         agree: Called with the inputs that have changed or are missing, if there are any; returns whether to go on.
         tell: Called with each note about the worktree before the command runs.
+        before: A shell command of yours that runs at the top of the worktree first, such as ``make``.
         keep_worktree: Leave the worktree.
         check: Download files in a bucket if nothing else shows whether they are equal.
         echo: Show the output of a program of ``notata run``.
@@ -89,6 +91,8 @@ def rerun(
         changed = changed_inputs([*planned.inputs], _places(planned, worktree), planned.options)
         if changed and not agree(changed):
             raise ConfigurationError(_changed_message(changed))
+        if before:
+            _build(before, worktree)
         _start(planned, worktree, echo=echo)
         kept = worktree.path if keep_worktree else ""
     return _result(planned, kept, tuple(notes), check=check)
@@ -104,6 +108,20 @@ def _notes_about(worktree: Worktree, planned: Plan) -> Iterator[str]:
         yield f"not in the worktree, as they are missing or have changed in the checkout: {names}"
     if worktree.has_lfs_pointers():
         yield "filters of git are off, so files of Git LFS and the like are pointers in the worktree"
+
+
+def _build(command: str, worktree: Worktree) -> None:
+    """Run a shell command of the user at the top of the worktree.
+
+    Raises:
+        ConfigurationError: It failed.
+    """
+    done = subprocess.run(["sh", "-c", command], cwd=worktree.path, check=False)
+    if done.returncode:
+        raise ConfigurationError(
+            f"the run was not repeated, as the command before it failed with exit code {done.returncode}: "
+            f"{one_line(command)}"
+        )
 
 
 def _changed_message(changed: list[ChangedInput]) -> str:
@@ -148,9 +166,9 @@ def _start(planned: Plan, worktree: Worktree, *, echo: bool) -> None:
 def _environment(planned: Plan, worktree: Worktree) -> dict[str, str]:
     """Return the environment variables of the command: those of this process, with paths in the worktree."""
     environ = {name: value for name, value in os.environ.items() if name not in _CLOSED}
-    if planned.top and "PYTHONPATH" in environ:
-        parts = environ["PYTHONPATH"].split(os.pathsep)
-        environ["PYTHONPATH"] = os.pathsep.join(moved(parts, planned.top, worktree.path))
+    parts = [*planned.editable, *environ.get("PYTHONPATH", "").split(os.pathsep)]
+    if planned.top and any(parts):
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, moved(parts, planned.top, worktree.path)))
     return environ
 
 
@@ -175,7 +193,7 @@ def _run_program(planned: Plan, worktree: Worktree, folder: str, environ: dict[s
             if name in {**run.params, **values}
         },
         [f"{name}:: {pattern}" for name, patterns in run.series.items() for pattern in patterns],
-        run.keep,
+        moved(run.keep, planned.top, worktree.path),
         folder,
         environ,
         echo=echo,
