@@ -166,6 +166,7 @@ BOMB = b"a: &a [x, x, x, x, x, x, x, x, x, x]\n" + b"".join(
         ("mlruns", "/params/lr", b"x" * (2**20 + 1), "the limit for this file is"),
         ("sacred", "1/metrics.json", b'{"loss": {"steps": [1], "timestamps": [1], "values": [1]}}', "timestamp 1"),
         ("sacred", "1/metrics.json", b'{"loss": {"steps": [1, 2], "values": [1], "timestamps": ["x"]}}', "one length"),
+        ("sacred", "1/metrics.json", b'{"loss": {"steps": [], "values": [1], "timestamps": [1]}}', "one length"),
         ("sacred", "1/metrics.json", b"[" * 100_000, "is not JSON"),
         ("sacred", "1/run.json", b"[]", "is not a JSON object"),
         ("sacred", "1/config.json", b'{"a":' * 700 + b"1" + b"}" * 700, "nested"),
@@ -220,6 +221,33 @@ def test_a_torn_last_line_is_left_out() -> None:
 
 def points_of(url: str) -> dict[str, Any]:
     return points(url) if "series/scalars.jsonl" in names(url) else {}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (BOMB, "aliases"),
+        (b"!!python/object/apply:os.system [ls]", "not YAML"),
+        (b"- 1", "no names and values"),
+        (b"status: 3\nrun_id: ../../../x\n", ""),
+        (b"status: [3]\nrun_id: 5\nstart_time: .nan\nend_time: 1e400\n", ""),
+        (b"status: {}\nstart_time: 2026-01-01\nrun_name: [1]\nartifact_uri: s3://elsewhere/x\n", ""),
+    ],
+)
+def test_a_forged_description_of_a_run_stays_in_its_place(data: bytes, message: str) -> None:
+    source = put("mlruns", "memory://from")
+    fs = fsspec.filesystem("memory")
+    (loss,) = [name for name in names(source) if name.endswith("/metrics/loss")]
+    fs.pipe_file(f"{source}/{loss.removesuffix('metrics/loss')}meta.yaml", data)
+    errors: list[Exception] = []
+    report = import_runs("mlruns", source, "memory://to", failed=errors.append)
+    assert [message in str(error) for error in errors] == [True] * bool(message)
+    assert len(report.new) == 4 - bool(message)
+    folders = {name.rpartition("/runs/log_")[0] for name in names("memory://to") if name.endswith("/metadata.json")}
+    assert folders == {"pendulum", legal_name("/Users/ada/second")}
+    for url in report.new:
+        fields = metadata(url)
+        assert fields["start_time"] <= fields.get("end_time", fields["start_time"])
 
 
 def test_links_are_never_followed(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class DvcliveSource:
 
     def __init__(self, store: Store) -> None:
         self.url = store.url
-        self._store = store
+        self.store = store
 
     @classmethod
     def at(cls, source: Location, options: Mapping[str, Any] | None, *, deleted: bool, runs_url: str) -> DvcliveSource:
@@ -55,11 +55,11 @@ class DvcliveSource:
 
     def find(self, failed: Failed) -> Iterator[FoundRun]:
         """Yield the runs."""
-        entries = listed(self._store, failed)
+        entries = listed(self.store, failed)
         folders = _run_folders(entries)
         if not folders:
-            raise no_run(self._store, "DVCLive", "metrics.json with params.yaml or plots/metrics")
-        links = Links(self._store)
+            raise no_run(self.store, "DVCLive", "metrics.json with params.yaml or plots/metrics")
+        links = Links(self.store)
         for folder, files in folders.items():
             run_id = folder or self.url.rstrip("/").rpartition("/")[2]
             read = partial(self._read, files, links.below(folder))
@@ -82,7 +82,7 @@ class DvcliveSource:
     def _mapping(self, files: Mapping[str, Entry], name: str) -> dict[str, Any]:
         if name not in files:
             return {}
-        data = read_small(self._store, files[name])
+        data = read_small(self.store, files[name])
         value = yaml_of(data, name) if name == _PARAMS else json_of(data, name)
         if value is not None and not isinstance(value, dict):
             raise DecodeError(f"{name} has no names and values, so it was not written by DVCLive")
@@ -90,7 +90,7 @@ class DvcliveSource:
 
     def _points(self, path: str, entry: Entry, modified: float) -> Iterator[tuple[float, int, str, Any]]:
         """Yield time, step, name and value of each row of a table; without times, that of the last table."""
-        lines = read_small(self._store, entry).decode("utf-8", "replace").splitlines(keepends=True)
+        lines = read_small(self.store, entry).decode("utf-8", "replace").splitlines(keepends=True)
         if lines and not lines[-1].endswith("\n") and len(lines) > 1:
             lines.pop()  # it was being written
         rows = csv.reader(lines, delimiter="\t")
@@ -119,7 +119,7 @@ class DvcliveSource:
                 copies[_key(path)] = entry
             except KeyNameError:
                 into.leave_out(f"the file {quoted(path)}, whose name cannot be a key")
-        into.copy(copies, self._store)
+        into.copy(copies, self.store)
 
 
 def _key(path: str) -> str:

@@ -33,7 +33,7 @@ from notata.importing.writer import FIELD, OWN_FIELDS, RunWriter
 from notata.manifest import Document
 from notata.mirror.places import check_separate
 from notata.run.state import COPIED, ENDED, LEASE, RESUMES, lease_of, parsed
-from notata.store import Blob, Location, Store, open_base, open_store
+from notata.store import Blob, Location, Store, open_base
 from notata.store.in_flight import InFlight, started_in_thread
 
 __all__ = ["ImportReport", "import_runs"]
@@ -151,7 +151,7 @@ def import_runs(
         raise ConfigurationError(f"unknown kind {quoted(str(kind))} of source; choose from {', '.join(KINDS)}")
     target = open_base(destination, destination_options)
     origin = open_source(kind, source, source_options, deleted=deleted, runs_url=target.url)
-    check_separate(open_store(source, source_options), target)
+    check_separate(origin.store, target)
     errors: list[Exception] = []
     work = _Import(kind, target, errors.append, update=update, dry_run=dry_run)
     with shown(progress, "import") as callback:

@@ -74,12 +74,12 @@ class DatabaseSource:
         self._path = path
         self._deleted = deleted
         self._runs_url = runs_url
-        self._store = open_store(os.path.dirname(path))
+        self.store = open_store(os.path.dirname(path))
 
     def find(self, failed: Failed) -> Iterator[FoundRun]:
         """Yield the runs."""
         artifacts = self._artifacts(failed)
-        links = Links(self._store)
+        links = Links(self.store)
         with self._opened() as database:
             _check_tables(database, self._path)
             counts = _counts(database)
@@ -109,9 +109,9 @@ class DatabaseSource:
         """Return the artifacts beside the database by run and path."""
         found: dict[str, dict[str, Entry]] = {}
         for folder in _FOLDERS:
-            if not self._store.has_folder(folder):
+            if not self.store.has_folder(folder):
                 continue
-            for entry in self._store.list(folder, skipped=failed):
+            for entry in self.store.list(folder, skipped=failed):
                 parts = entry.key.split("/", 4)  # mlruns/<experiment>/<run>/artifacts/<path>
                 if len(parts) == 5 and parts[3] == "artifacts":
                     found.setdefault(parts[2], {})[parts[4]] = entry
@@ -135,7 +135,7 @@ class DatabaseSource:
                 files[artifact_key(path)] = entry
             except KeyNameError:
                 into.leave_out(f"the artifact {quoted(path)}, whose name cannot be a key")
-        into.copy(files, self._store)
+        into.copy(files, self.store)
         for folder in _FOLDERS:
             for name in links.below(f"{folder}/{meta.get('experiment_id')}/{run_id}"):
                 into.leave_out(f"the link {quoted(name)}")

@@ -59,7 +59,7 @@ class MlrunsSource:
 
     def __init__(self, store: Store, *, deleted: bool, runs_url: str) -> None:
         self.url = store.url
-        self._store = store
+        self.store = store
         self._deleted = deleted
         self._runs_url = runs_url
 
@@ -75,13 +75,13 @@ class MlrunsSource:
 
     def find(self, failed: Failed) -> Iterator[FoundRun]:
         """Yield the runs."""
-        entries = listed(self._store, failed)
+        entries = listed(self.store, failed)
         folders = _run_folders(entries)
         if not folders:
-            raise no_run(self._store, "MLflow", "folder of a run with a meta.yaml")
+            raise no_run(self.store, "MLflow", "folder of a run with a meta.yaml")
         names = self._experiments({folder.rpartition("/")[0] for folder in folders}, failed)
         datasets = _datasets(entries)
-        links = Links(self._store)
+        links = Links(self.store)
         for start in range(0, len(folders), _TOGETHER):
             for folder, meta in self._metas(list(folders)[start : start + _TOGETHER], failed):
                 if meta.get("lifecycle_stage") == "deleted" and not self._deleted:
@@ -101,8 +101,8 @@ class MlrunsSource:
         found = {}
         for folder in sorted(folders):
             try:
-                entry = self._store.stat(keys.join(folder, _META))
-                meta = _mapping(yaml_of(read_small(self._store, entry, _META_BYTES), entry.key), entry.key)
+                entry = self.store.stat(keys.join(folder, _META))
+                meta = _mapping(yaml_of(read_small(self.store, entry, _META_BYTES), entry.key), entry.key)
             except MissingError:
                 continue
             except NotataError as error:
@@ -117,7 +117,7 @@ class MlrunsSource:
         flying = InFlight[str, Blob]()
         with flying.until_landed():
             for name in names:
-                flying.begin(name, _META_BYTES // 100, self._store.start_fetch, name, 0, _META_BYTES)
+                flying.begin(name, _META_BYTES // 100, self.store.start_fetch, name, 0, _META_BYTES)
         for error in flying.errors.values():
             failed(error)
         for name, blob in sorted(flying.results.items()):
@@ -142,8 +142,8 @@ class MlrunsSource:
         files = run.below(kind)
         for entry in files.values():
             if entry.size > _TEXT:
-                read_small(self._store, entry, _TEXT)
-        found = self._store.read_many(entry.key for entry in files.values())
+                read_small(self.store, entry, _TEXT)
+        found = self.store.read_many(entry.key for entry in files.values())
         return {name: found[entry.key].decode("utf-8", "replace") for name, entry in sorted(files.items())}
 
     def _write_metrics(self, run: _Folder, into: RunWriter) -> dict[str, float]:
@@ -160,10 +160,10 @@ class MlrunsSource:
     def _histories(self, files: Mapping[str, Entry]) -> list[Iterator[tuple[int, int, float, str]]]:
         size = sum(max(0, entry.size) for entry in files.values())
         if size <= _PIECES:
-            found = self._store.read_many(entry.key for entry in files.values())
+            found = self.store.read_many(entry.key for entry in files.values())
             return [points_of(name, io.BytesIO(found[entry.key])) for name, entry in files.items()]
         piece = max(_SMALLEST, min(_PIECE, _PIECES // len(files)))
-        return [points_of(name, _lines(self._store, entry, piece)) for name, entry in files.items()]
+        return [points_of(name, _lines(self.store, entry, piece)) for name, entry in files.items()]
 
     def _copy_artifacts(self, run: _Folder, into: RunWriter) -> None:
         files = {}
@@ -172,7 +172,7 @@ class MlrunsSource:
                 files[artifact_key(path)] = entry
             except KeyNameError:
                 into.leave_out(f"the artifact {quoted(path)}, whose name cannot be a key")
-        into.copy(files, self._store)
+        into.copy(files, self.store)
         for name in run.links.below(run.folder):
             into.leave_out(f"the link {quoted(name)}")
         uri = checked_text(run.meta.get("artifact_uri"))
@@ -184,11 +184,11 @@ class MlrunsSource:
         for path, entry in run.below("inputs").items():
             if not path.endswith(f"/{_META}"):
                 continue
-            given = _mapping(yaml_of(read_small(self._store, entry, _META_BYTES), entry.key), entry.key)
+            given = _mapping(yaml_of(read_small(self.store, entry, _META_BYTES), entry.key), entry.key)
             source = run.datasets.get((run.folder.rpartition("/")[0], str(given.get("source_id"))))
             if source is None:
                 continue
-            dataset = _mapping(yaml_of(read_small(self._store, source, SMALL), source.key), source.key)
+            dataset = _mapping(yaml_of(read_small(self.store, source, SMALL), source.key), source.key)
             found = {
                 name: checked_text(dataset.get(name), 2000) for name in ("name", "digest", "source_type", "source")
             }

@@ -5,8 +5,10 @@ Values that Sacred stored by jsonpickle stay plain data: nothing is made of them
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Mapping
 from functools import partial
+from operator import itemgetter
 from typing import Any, Final
 
 from notata._base import keys
@@ -45,7 +47,7 @@ class SacredSource:
 
     def __init__(self, store: Store) -> None:
         self.url = store.url
-        self._store = store
+        self.store = store
 
     @classmethod
     def at(cls, source: Location, options: Mapping[str, Any] | None, *, deleted: bool, runs_url: str) -> SacredSource:
@@ -54,11 +56,11 @@ class SacredSource:
 
     def find(self, failed: Failed) -> Iterator[FoundRun]:
         """Yield the runs."""
-        entries = listed(self._store, failed)
+        entries = listed(self.store, failed)
         folders = sorted({key.rpartition("/")[0] for key in entries if key == _RUN or key.endswith(f"/{_RUN}")})
         if not folders:
-            raise no_run(self._store, "Sacred", _RUN)
-        links = Links(self._store)
+            raise no_run(self.store, "Sacred", _RUN)
+        links = Links(self.store)
         files = _by_folder(entries, folders)
         for folder in folders:
             try:
@@ -84,7 +86,7 @@ class SacredSource:
         """Return the object in one of the files; empty if there is no such file."""
         if name not in files:
             return {}
-        found = json_of(read_small(self._store, files[name]), name)
+        found = json_of(read_small(self.store, files[name]), name)
         if not isinstance(found, dict):
             raise DecodeError(f"{name} is not a JSON object, so it was not written by Sacred")
         return found
@@ -98,7 +100,9 @@ class SacredSource:
         links: list[str],
         into: RunWriter,
     ) -> Facts:
-        for time, step, name, value in sorted(_points(self._json(files, _METRICS)), key=lambda point: point[0]):
+        metrics = self._json(files, _METRICS)
+        found = [_points(name, columns) for name, columns in metrics.items()]
+        for time, step, name, value in heapq.merge(*found, key=itemgetter(0)):
             into.value(name, step, time, value)
         self._copy(files, sources, links, into)
         if trace := _lines(run.get("fail_trace")):
@@ -117,7 +121,7 @@ class SacredSource:
                     copies[artifact_key(path)] = entry
             except KeyNameError:
                 into.leave_out(f"the file {quoted(path)}, whose name cannot be a key")
-        into.copy(copies, self._store)
+        into.copy(copies, self.store)
         for name in links:
             into.leave_out(f"the link {quoted(name)}")
 
@@ -155,18 +159,17 @@ def _sources(run: Mapping[str, Any], folder: str, entries: Mapping[str, Entry]) 
     return found
 
 
-def _points(metrics: Mapping[str, Any]) -> Iterator[tuple[float, int, str, Any]]:
-    """Yield time, step, name and value of each value."""
-    for name, columns in metrics.items():
-        parts = [_mapping(columns).get(part) for part in ("timestamps", "steps", "values")]
-        if not all(isinstance(part, list) for part in parts) or len({len(part) for part in parts if part}) > 1:
-            raise DecodeError(f"{_METRICS}: {quoted(name)} has no lists of steps, timestamps and values of one length")
-        for time, step, value in zip(*parts, strict=True):
-            seconds = moment_of(time)
-            if seconds is None or type(step) is not int:
-                what = f"the step {step!r:.40} and the timestamp {time!r:.40}"
-                raise DecodeError(f"{_METRICS}: {quoted(name)} has a value with {what}")
-            yield seconds, step, name, _number(value)
+def _points(name: str, columns: Any) -> Iterator[tuple[float, int, str, Any]]:
+    """Yield time, step, name and value of each value of one metric."""
+    parts = [_mapping(columns).get(part) for part in ("timestamps", "steps", "values")]
+    if not all(isinstance(part, list) for part in parts) or len({*map(len, parts)}) > 1:
+        raise DecodeError(f"{_METRICS}: {quoted(name)} has no lists of steps, timestamps and values of one length")
+    for time, step, value in zip(*parts, strict=True):
+        seconds = moment_of(time)
+        if seconds is None or type(step) is not int:
+            what = f"the step {step!r:.40} and the timestamp {time!r:.40}"
+            raise DecodeError(f"{_METRICS}: {quoted(name)} has a value with {what}")
+        yield seconds, step, name, _number(value)
 
 
 def _number(value: Any) -> Any:

@@ -97,9 +97,11 @@ class Source(Protocol):
 
     Attributes:
         url: Where it is, without credentials.
+        store: The store of its folder.
     """
 
     url: str
+    store: Store
 
     def find(self, failed: Failed) -> Iterable[FoundRun]:
         """Yield the runs; `failed` is called with the error of each one that cannot be read."""

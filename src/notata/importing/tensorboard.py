@@ -39,7 +39,7 @@ class TensorboardSource:
 
     def __init__(self, store: Store, package: SimpleNamespace) -> None:
         self.url = store.url
-        self._store = store
+        self.store = store
         self._package = package
 
     @classmethod
@@ -55,22 +55,22 @@ class TensorboardSource:
 
     def find(self, failed: Failed) -> Iterator[FoundRun]:
         """Yield the runs."""
-        entries = listed(self._store, failed)
+        entries = listed(self.store, failed)
         folders: dict[str, list[Entry]] = {}
         for key, entry in entries.items():
             folder, _, name = key.rpartition("/")
             if _PART in name and not name.endswith(".profile-empty"):
                 folders.setdefault(folder, []).append(entry)
         if not folders:
-            raise no_run(self._store, "TensorBoard", f"file whose name contains {_PART!r}")
-        links = Links(self._store)
+            raise no_run(self.store, "TensorBoard", f"file whose name contains {_PART!r}")
+        links = Links(self.store)
         for folder, files in sorted(folders.items()):
             run_id = folder or self.url.rstrip("/").rpartition("/")[2]
             read = partial(self._read, sorted(files, key=lambda entry: entry.key), links.below(folder))
             yield FoundRun(run_id, legal_name(run_id), "", folder or run_id, mark_of(files), read)
 
     def _read(self, files: list[Entry], links: list[str], into: RunWriter) -> Facts:
-        opened = [_opener(self._store, entry) for entry in files]
+        opened = [_opener(self.store, entry) for entry in files]
         starts = self._starts(opened)
         values = Values(self._package, into)
         number = 0

@@ -51,7 +51,7 @@ class WandbSource:
 
     def __init__(self, store: Store) -> None:
         self.url = store.url
-        self._store = store
+        self.store = store
 
     @classmethod
     def at(cls, source: Location, options: Mapping[str, Any] | None, *, deleted: bool, runs_url: str) -> WandbSource:
@@ -60,15 +60,15 @@ class WandbSource:
 
     def find(self, failed: Failed) -> Iterator[FoundRun]:
         """Yield the runs."""
-        entries = listed(self._store, failed)
+        entries = listed(self.store, failed)
         runs: dict[str, list[Entry]] = {}
         for key, entry in sorted(entries.items()):
             if found := _LOG.fullmatch(key):
                 runs.setdefault(found[1], []).append(entry)
         if not runs:
-            raise no_run(self._store, "Weights & Biases", "file run-<id>.wandb")
+            raise no_run(self.store, "Weights & Biases", "file run-<id>.wandb")
         files = _by_folder(entries, {entry.key.rpartition("/")[0] for logs in runs.values() for entry in logs})
-        links = Links(self._store)
+        links = Links(self.store)
         ids = list(runs)
         for start in range(0, len(ids), _TOGETHER):
             some = ids[start : start + _TOGETHER]
@@ -87,7 +87,7 @@ class WandbSource:
         flying = InFlight[str, Blob]()
         with flying.until_landed():
             for run_id, entry in logs.items():
-                flying.begin(run_id, _START, self._store.start_fetch, entry.key, 0, _START)
+                flying.begin(run_id, _START, self.store.start_fetch, entry.key, 0, _START)
         for error in flying.errors.values():
             failed(error)
         found = {}
@@ -107,11 +107,11 @@ class WandbSource:
         run = _Run(into)
         for part in parts:
             run.begin_part()
-            file: IO[bytes] = self._store.open(part.log.key, "rb")
+            file: IO[bytes] = self.store.open(part.log.key, "rb")
             with file:
                 for data in records(file, part.log.key, into.leave_out):
                     run.add(Message(data))
-            into.copy(_copies(part, into), self._store)
+            into.copy(_copies(part, into), self.store)
             for name in part.links.below(keys.join(part.folder, _FILES.rstrip("/"))):
                 into.leave_out(f"the link {quoted(name)}")
         return run.facts()

@@ -259,7 +259,7 @@ class _SeriesFile:
         at = (step, round(time * 1000))
         if at != self._at or column in self._row:
             self._write_row()
-            self._at, self._time = at, time
+            self._at, self._time = at, at[1] / 1000  # as rounded: formatting would round halves another way
         self._row[column] = plain  # type: ignore[assignment]
 
     def _new(self, name: str) -> str | None:

@@ -107,8 +107,8 @@ def export(
             the first such error is raised.
 
     Cost: that of `table` with times; one request for each 8 MiB of a series, 32 at once; what is written takes one
-    request for each file and one for each 8 MiB. Memory: the table of runs; of series some 64 MiB. Series of wide files
-    pass a temporary file on this machine, as their columns are known only at the end.
+    request for each file and one for each 8 MiB. Memory: the table of runs; of series some 200 MiB. Series of wide
+    files pass a temporary file on this machine, as their columns are known only at the end.
 
     Raises:
         PackageMissingError: pyarrow is not installed.
