@@ -84,6 +84,12 @@ def test_a_run_without_a_number_is_kept_unless_asked(value: Any) -> None:
     assert removed(runs, keep_best="1:error", without_value=True) == ["a", "odd"]
 
 
+def test_integers_that_no_float_can_hold() -> None:
+    runs = [run("a", 10**400), run("b", -(10**400)), run("c", 0.5)]
+    assert decided(runs, keep_best="1:error")["b"].why == "number 1 of the best 1 by error: about -1e400"
+    assert removed(runs, keep_best="1:error:max") == ["b", "c"]
+
+
 def test_infinities_are_the_worst_and_the_best() -> None:
     runs = [run("a", math.inf), run("b", -math.inf), run("c", 0)]
     assert removed(runs, keep_best="2:error") == ["a"]

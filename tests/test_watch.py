@@ -26,6 +26,7 @@ from notata.search.notifying import Command, DeliveryError, Webhook
 from notata.store import Blob, open_store
 from notata.store.in_flight import started_in_thread
 from notata.store.wrapper import Wrapper
+from notata.testing import FaultyBackend
 from tests.backends import Place
 from tests.command import notata, process
 from tests.contract.conftest import make_place
@@ -189,6 +190,41 @@ def test_many_alerts_wait_for_the_next_look(base: str, tmp_path: Path) -> None:
     assert len(watcher(base, tmp_path).look().alerts) == 5
 
 
+def test_alerts_that_always_fail_do_not_hold_up_others(base: str, tmp_path: Path) -> None:
+    got: list[str] = []
+
+    def notify(alert: Alert) -> None:
+        if alert.run_id.startswith("bad"):
+            raise ValueError("this one cannot be shown")
+        got.append(alert.run_id)
+
+    watching = watcher(base, tmp_path, notify=notify, failed=lambda error: None)
+    watching.look()
+    for name in ("bad1", "bad2", "bad3", "bad4", "good1", "good2"):
+        fail(base, name)
+    for _ in range(3):
+        watching.look()
+    assert got == ["good1", "good2"]
+
+
+def test_a_run_at_two_places_is_reported_once(base: str, tmp_path: Path) -> None:
+    watching = watcher([base, f"{base}/log_*"], tmp_path, failed=lambda error: None)
+    watching.look()
+    fail(base, "a")
+    assert ids(watching.look().alerts) == ["a"]
+
+
+def test_a_place_that_cannot_be_listed_has_no_first_look_yet(base: str, tmp_path: Path) -> None:
+    fail(base, "a")
+    storage = FaultyBackend(open_store(base))
+    storage.fail(1)
+    errors: list[Exception] = []
+    watcher(storage, tmp_path, failed=errors.append).look()
+    assert len(errors) == 1
+    look = watcher(storage, tmp_path).look()
+    assert (look.alerts, look.old) == ([], 1)
+
+
 class Down(Wrapper):
     """A storage that lists, but refuses each read."""
 
@@ -210,7 +246,8 @@ def test_a_storage_that_is_down_gives_one_error_and_changes_nothing(base: str, t
     look = watcher(down, tmp_path, failed=errors.append).look()
     assert [type(error) for error in errors] == [UnreachableError]
     assert (look.more_errors, look.alerts, look.old) == (2, [], 0)
-    assert watcher(store, tmp_path).look().old == 3  # this is the first look
+    look = watcher(store, tmp_path).look()  # of these runs, it is the first look
+    assert (look.alerts, look.old) == ([], 3)
     fail(base, "d")
     assert watcher(down, tmp_path, failed=errors.append).look().alerts == []
     assert ids(watcher(store, tmp_path).look().alerts) == ["d"]
@@ -233,7 +270,7 @@ def test_the_state_file_stays_small(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{", b"[]", b'{"notata_watch": 2}', b'{"notata_watch": 1, "places": 5, "runs": {}}']
+    "data", [b"", b"{", b"[]", b'{"notata_watch": 2}', b'{"notata_watch": 1, "places": 5, "failed": [], "runs": {}}']
 )
 def test_a_damaged_state_file_is_no_first_look(data: bytes, base: str, tmp_path: Path) -> None:
     fail(base, "a")

@@ -125,7 +125,7 @@ class Logbook(Recorder):
         params: Parameters to save as ``params.yaml`` at the start: a mapping, or an object with named values, such as
             the namespace of `argparse`, a dataclass, an attrs class or a pydantic model.
         overwrite: Remove an existing run with this id, including all its files, and start over. A run that a living
-            parent process is writing is refused.
+            parent process is writing is refused, and so is a pinned one (`notata.search.pin`).
         preallocate: Create ``data/``, ``plots/`` and ``artifacts/`` at the start. A bucket has no folders.
         callback: A function that is called with this object after the final status is stored.
         resume: Resume the run with this id and keep all its files, if it has ended or died; create it if it does not

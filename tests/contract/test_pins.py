@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from notata import BatchError, Logbook, RunExistsError, Storage, search, sync
+from notata import BatchError, Logbook, MirrorStorage, RunExistsError, Storage, search, sync
 from notata.search import Retention
 from tests.backends import Place
 from tests.command import notata
@@ -127,3 +127,16 @@ def test_sync_carries_a_pin_and_keeps_pinned_copies(place: Place) -> None:
     with pytest.raises(BatchError, match="holds another run of this id, which is pinned"):
         synced(delete=True)
     assert place.bytes("log_run/artifacts/n.txt") == b"kept"
+
+
+def test_a_mirror_does_not_replace_a_pinned_run(place: Place) -> None:
+    place.logbook().mark_complete()
+    search.pin(at(place), recursive=True)
+    before = place.files()
+    here = f"memory://pins-near-{place.url.rpartition('/')[2]}"
+    log = Logbook("run", here, mirror=MirrorStorage(place.url, place.options), overwrite=True)
+    assert log.mirror is not None
+    with pytest.raises(RunExistsError, match="holds another run of this id, which is pinned"):
+        log.mirror.flush()
+    log.mark_complete()
+    assert place.files() == before

@@ -44,6 +44,7 @@ class AlertState:
     Attributes:
         places: The places that were looked at before; at others, the present states are no news.
         runs: The state of each run that was reported, by URL.
+        failed: The URLs of runs of which notifications failed, the last one at the end: others come first.
 
     Args:
         path: The file. A lock file ``<path>.lock`` lies beside it.
@@ -62,6 +63,7 @@ class AlertState:
         self.path = path
         self.places: set[str] = set()
         self.runs: dict[str, str] = {}
+        self.failed: list[str] = []
         self._stored = b""
 
     @contextmanager
@@ -110,7 +112,7 @@ class AlertState:
             DecodeError: The file is damaged.
             ConfigurationError: The file cannot be used.
         """
-        self.places, self.runs = set(), {}
+        self.places, self.runs, self.failed = set(), {}, []
         try:
             with open(self.path, "rb") as file:
                 self._stored = file.read(_LONGEST + 1)
@@ -124,6 +126,7 @@ class AlertState:
             if len(self._stored) > _LONGEST or fields[_MARK] != _VERSION:
                 raise ValueError("it has another form")
             self.places = {place for place in fields["places"] if isinstance(place, str)}
+            self.failed = [url for url in fields["failed"] if isinstance(url, str)]
             self.runs = {url: state for url, state in fields["runs"].items() if isinstance(state, str)}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DecodeError(
@@ -144,7 +147,7 @@ class AlertState:
         now = set(current)
         others = [url for url in self.runs if url not in now][-_OTHERS:]
         kept = {url: self.runs[url] for url in (*others, *(url for url in self.runs if url in now))}
-        fields: dict[str, Any] = {_MARK: _VERSION, "places": sorted(self.places), "runs": kept}
+        fields: dict[str, Any] = {_MARK: _VERSION, "places": sorted(self.places), "failed": self.failed, "runs": kept}
         data = json.dumps(fields, indent=0).encode()
         if data == self._stored:
             return

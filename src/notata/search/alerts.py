@@ -35,6 +35,8 @@ _LONG: Final = {"name": 300, "run_id": 300, "url": 2000, "why": 500, "host": 100
 """Maximum characters of the text of a run in an alert, as the folder may be forged."""
 
 _TEXT: Final = 1000
+_UNKNOWN: Final = "unknown"
+"""The text by which a run is remembered that could not be read at the first look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,27 +228,23 @@ class Watcher:
 
 
 class _Looking:
-    """One look: it finds new states, and delivers their alerts.
-
-    Attributes:
-        current: The URLs of all runs that are in a watched state.
-    """
+    """One look: it finds new states, and delivers their alerts."""
 
     def __init__(self, state: AlertState, now: datetime) -> None:
         self._state = state
         self._now = now
-        self._news: list[tuple[Alert, str]] = []
+        self._news: dict[str, tuple[Alert, str]] = {}  # with the text to remember, by the URL of the run
         self._old = 0
         self._more_errors = 0
         self._notes: list[str] = []
-        self.current: list[str] = []
+        self._current: dict[str, None] = {}  # the URLs of all runs that are in a watched state, or unreadable
 
     def result(self, watcher: Watcher) -> Look:
         """Look at each place, and deliver the alerts."""
         for target in watcher._query.targets:
             self._look_at(target, watcher)
         alerts, undelivered = self._delivered(watcher._notify)
-        self._state.store(self.current)
+        self._state.store(self._current)
         waiting = len(self._news) - len(alerts) - len(undelivered)
         return Look(alerts, undelivered, waiting, self._old, self._more_errors, notes=self._notes)
 
@@ -259,40 +257,54 @@ class _Looking:
             self._more_errors += len(errors) - 1
         place = _address(target)
         is_known = place in self._state.places or watcher._report_all
-        if not is_known and any(not isinstance(error, RunMissingError) for error in errors):
-            return  # what is old is unknown: the next look is the first one
+        if not (is_known or found) and any(not isinstance(error, RunMissingError) for error in errors):
+            return  # the place was not listed, so what is old is unknown: the next look is the first one
         self._state.places.add(place)
+        before = self._state.runs
         for run, status, known in self._states(found, watcher):
-            if not is_known:
-                self._old += self._state.runs.get(run.url) != known
-                self._state.runs[run.url] = known
-            elif self._state.runs.get(run.url) != known and not watcher._is_young(run, status, self._now):
-                self._news.append((_alert(run, status, self._now), known))
+            if before.get(run.url) == known:
+                continue
+            if not is_known or before.get(run.url) == _UNKNOWN:
+                self._old += known != _UNKNOWN
+                before[run.url] = known
+            elif known != _UNKNOWN and not watcher._is_young(run, status, self._now):
+                self._news[run.url] = _alert(run, status, self._now), known
 
     def _states(self, found: Iterable[Run], watcher: Watcher) -> Iterator[tuple[Run, str, str]]:
-        """Yield each run in a watched state with this state, and with the text by which it is remembered."""
+        """Yield each run in a watched state with this state, and with the text by which it is remembered.
+
+        A run that cannot be read has an unknown state: at the first look this is remembered, as it may be an old one.
+        """
         for run in found:
-            if status := watcher._status(run, self._now):
-                self.current.append(run.url)
-                yield run, status, _known(run, status)
+            status = watcher._status(run, self._now)
+            if run.url in self._current or not (status or run.status == "unreadable"):
+                continue
+            self._current[run.url] = None
+            yield run, status, _known(run, status) if status else _UNKNOWN
 
     def _delivered(self, notify: Notify | None) -> tuple[list[Alert], list[Undelivered]]:
         alerts: list[Alert] = []
         undelivered: list[Undelivered] = []
         in_a_row = 0
-        for alert, known in self._news[:_MOST]:
-            why = _deliver(notify, alert)
-            if why:
+        failed_before = [url for url in self._state.failed if url in self._news]
+        fresh_first = [*(url for url in self._news if url not in failed_before), *failed_before]
+        for url in fresh_first[:_MOST]:
+            alert, known = self._news[url]
+            if url in failed_before:
+                failed_before.remove(url)
+            if why := _deliver(notify, alert):
                 undelivered.append(Undelivered(alert, why))
+                failed_before.append(url)
                 in_a_row += 1
                 if in_a_row == _FAILURES:
                     break
                 continue
             in_a_row = 0
             alerts.append(alert)
-            self._state.runs[alert.url] = known
+            self._state.runs[url] = known
             if notify is not None:
-                self._state.store(self.current)
+                self._state.store(self._current)
+        self._state.failed = failed_before
         return alerts, undelivered
 
 

@@ -212,8 +212,7 @@ class Retention:
                 )
             for group in groups.values():
                 for rank, run in enumerate(_ranked(group, best)[: best.count], 1):
-                    value = finder(best.name)(run)
-                    why = f"number {rank} of the {best}: {value:.6g}"
+                    why = f"number {rank} of the {best}: {_shown(finder(best.name)(run))}"
                     kept.setdefault(run.url, Decision(run, False, f"best by {best.name}", why))
         for group in groups.values() if self.keep_last else ():
             latest = sorted(group, key=_newest, reverse=True)
@@ -240,6 +239,14 @@ class Retention:
                 return Decision(run, False, "too young", ended)
             why.append(ended)
         return Decision(run, True, "not kept", ", ".join(why))
+
+
+def _shown(value: float) -> str:
+    """Return a number as text; an integer can be too large for a float."""
+    try:
+        return f"{value:.6g}"
+    except OverflowError:
+        return f"about {'-' if value < 0 else ''}1e{len(str(abs(value))) - 1}"
 
 
 def end_of(run: Run) -> datetime | None:
