@@ -26,6 +26,7 @@ __all__ = [
     "MANIFEST_FILES",
     "METADATA",
     "METRICS",
+    "OUTPUT",
     "PARAMS",
     "ROW_METRICS",
     "ROW_PARAMS",
@@ -91,6 +92,9 @@ INPUTS_NUMBER: Final = 2000
 
 LOG: Final = 256 * 2**20
 """Bytes of log.txt for `LogReader.log`; `tail` and `grep` read logs of any size in pieces."""
+
+OUTPUT: Final = 256 * 2**20
+"""Bytes of output.txt for `LogReader.output`; `tail` and `grep` read output of any size in pieces."""
 
 SERIES: Final = 4 * 2**30
 """Bytes of a series that are read at once, for about 40 million rows of five values."""

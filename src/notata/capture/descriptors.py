@@ -36,8 +36,8 @@ THREAD: Final = "notata-output"
 
 _OUT: Final = 1
 _ERR: Final = 2
-_PAUSE: Final = 0.05  # seconds between two looks while output comes,
-_LONGEST: Final = 0.5  # and at most if none comes
+_PAUSE: Final = 0.02  # seconds between two looks while output comes,
+_LONGEST: Final = 0.25  # and at most if none comes
 _ENDING: Final = 10.0  # seconds that the end of a capture waits for the terminal
 
 

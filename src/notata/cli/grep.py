@@ -57,7 +57,7 @@ _COUNT: Final = click.IntRange(min=0)
 @click.option("-H", "--with-filename/--no-filename", "names", default=None, help="Print names of files, or none.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Search only files of this name, or path with a slash.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Skip files of this name, or path with a slash.")
-@click.option("--logs", is_flag=True, help="Search only log.txt and the logs of workers.")
+@click.option("--logs", is_flag=True, help="Search only logs and output.txt, also of workers.")
 @click.option("-r", "-R", "--recursive", is_flag=True, hidden=True, expose_value=False)  # accepted by habit from grep
 @searching(filter_options)
 def grep(

@@ -102,6 +102,8 @@ def _parts(one: Overview) -> Iterator[_Part]:
         yield _Part(
             f"log, {display.size(one.log_size)}", [(line,) for line in one.log], [_level(line) for line in one.log]
         )
+    if one.output:
+        yield _Part(f"output, {display.size(one.output_size)}", [(line,) for line in one.output])
     yield _Part("cannot be read", [(problem,) for problem in one.problems])
 
 
@@ -127,6 +129,8 @@ def _facts(one: Overview) -> Iterator[tuple[str, str]]:
             "resumed",
             f"{_times_of(len(one.resumes))}, last {one_line(last.get('time'))} after it {one_line(last.get('after'))}",
         )
+    if one.output_size:
+        yield "output", f"{display.size(one.output_size)}, see notata tail --output"
     yield "size", f"{display.size(run.size or 0)} in {counted(run.files or 0, 'file')}"
     if run.unfinished_files:
         yield "unfinished", f"{counted(run.unfinished_files, 'write')}, {display.size(run.unfinished or 0)}"

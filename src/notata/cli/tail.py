@@ -27,6 +27,7 @@ __all__ = ["tail"]
         "notata tail -f outputs --status running",
         "notata tail -n 1 -q 's3://bucket/sweep/runs/log_*'",
         "notata tail -f --series scalars outputs/log_pendulum | jq .loss",
+        "notata tail -f --output outputs/log_pendulum",
         "notata tail -f --json outputs/log_pendulum | jq -r 'select(.level == \"ERROR\") | .message'",
     ),
     epilog="Exit code: 0; 1 no log found, or with -f a run did not end as complete; 2 usage; 3 storage.",
@@ -38,6 +39,7 @@ __all__ = ["tail"]
 @click.option("-f", "--follow", is_flag=True, help="Print new lines as they arrive, until the runs have ended.")
 @click.option("-F", "--forever", is_flag=True, help="As -f, but continue after the runs have ended.")
 @click.option("--series", metavar="NAME", help="Print the rows of this series instead of the log.")
+@click.option("--output", "printed", is_flag=True, help="Print what the program printed instead of the log.")
 @click.option("--workers", is_flag=True, help="Print the logs, or series, of workers too.")
 @click.option(
     "--interval",
@@ -53,6 +55,7 @@ def tail(
     follow: bool,
     forever: bool,
     series: str | None,
+    printed: bool,
     workers: bool,
     interval: float | None,
     quiet: bool,
@@ -62,14 +65,18 @@ def tail(
     URL is a run, an experiment, any folder with runs below it, a file, or a quoted pattern.
     """
     from notata.search.following import Following
-    from notata.search.tailing import logs_at, series_at, tails
+    from notata.search.tailing import logs_at, outputs_at, series_at, tails
 
     collector = asked.collector
     follow = follow or forever
+    if printed and series is not None:
+        raise click.UsageError("Pass either --output or --series.")
     if series is not None and not follow:
         logs = series_at(asked.query, series, workers=workers)
+    elif printed and not follow:
+        logs = outputs_at(asked.query, workers=workers)
     else:
-        logs = list(logs_at(asked.query, workers=workers, series=series))
+        logs = list(logs_at(asked.query, workers=workers, series=series, output=printed))
     print_notes(asked.query.notes())
     show = _Printer(names=not quiet and (len(logs) > 1 or (workers and follow)), as_json=asked.as_json)
     if not follow:
@@ -113,6 +120,10 @@ def _objects(news: News) -> None:
     if keys.series_name(news.log.key) is not None:
         for row in news.lines:
             output.json_line({**fields, "row": _row(row)})
+        return
+    if keys.is_output(news.log.key):
+        for text in news.lines:
+            output.json_line({**fields, "line": text})
         return
     for line in RunLog(news.text):
         output.json_line({**fields, "time": line.time, "level": line.level, "message": line.message})

@@ -12,7 +12,7 @@ from threading import TIMEOUT_MAX
 from typing import IO, TYPE_CHECKING, Any, Final, Literal
 
 from notata import formats
-from notata._base import display, keys
+from notata._base import display, keys, limits
 from notata._base.progress import Wanted, shown
 from notata._base.terminal import one_line
 from notata._base.threads import Event
@@ -168,6 +168,27 @@ class LogReader(Reader):
         except MissingError:
             data = b""
         return RunLog(data.decode("utf-8", "backslashreplace"))
+
+    def output(self) -> str:
+        r"""Return what the program printed, of ``notata run`` or ``Logbook(capture=True)``; empty if nothing is stored.
+
+        Bytes that are not UTF-8 are decoded with ``backslashreplace``. One request per 8 MiB.
+
+        Raises:
+            TooLargeError: The output exceeds 256 MiB. `notata.search.tail` and `notata.search.grep` read any output.
+
+        >>> import os
+        >>> with Logbook("printing", "memory://reading", capture=True):
+        ...     size = os.write(1, b"step 1\n")
+        >>> LogReader("memory://reading/log_printing").output()
+        'step 1\n'
+        """
+        try:
+            found = self._store.fetch(keys.OUTPUT, 0, limits.OUTPUT + 1)
+        except MissingError:
+            return ""
+        limits.check_size(self._store.url, keys.OUTPUT, found.size, limits.OUTPUT)
+        return found.data.decode("utf-8", "backslashreplace")
 
     @property
     def inputs(self) -> list[Input]:

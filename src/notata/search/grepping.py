@@ -195,7 +195,7 @@ class Files:
     Attributes:
         include: Patterns of the files to search, of any suffix; by default, files with a suffix of text files.
         exclude: Patterns of files to skip.
-        logs: Search only log.txt and the logs of workers.
+        logs: Search only logs, those of workers too, and the output of programs.
 
     >>> Files("*.json").include, Files(exclude=["*.csv", "artifacts/debug/*"]).exclude
     (('*.json',), ('*.csv', 'artifacts/debug/*'))
@@ -212,7 +212,9 @@ class Files:
 
     def takes(self, key: str, *, named: bool) -> bool:
         """Check whether to search a file, by its path in its run; a file that the user named need not be text."""
-        if any(_is(key, glob) for glob in self.exclude) or (self.logs and not keys.is_log(key)):
+        if any(_is(key, glob) for glob in self.exclude) or (
+            self.logs and not (keys.is_log(key) or keys.is_output(key))
+        ):
             return False
         if self.include:
             return any(_is(key, glob) for glob in self.include)

@@ -141,6 +141,8 @@ class Overview:
         problems: Messages about files that cannot be read.
         command: What `notata run` recorded of its program: arguments, folder, patterns. Empty for other runs.
         exit: How that program ended: exit code or signal, processor time, memory.
+        output: The last lines that the program printed, of a run that failed or died.
+        output_size: The size of output.txt, in bytes.
     """
 
     run: Run
@@ -162,6 +164,8 @@ class Overview:
     problems: tuple[str, ...] = ()
     command: Mapping[str, Any] = field(default_factory=dict)
     exit: Mapping[str, Any] = field(default_factory=dict)
+    output: tuple[str, ...] = ()
+    output_size: int = 0
 
     def below(self, folder: str) -> dict[str, int]:
         """Return the sizes of the files in one folder of the run, by their path in the folder.
@@ -175,7 +179,20 @@ class Overview:
     def record(self) -> dict[str, Any]:
         """Return its fields by name, as plain values: those of its `Run`, and its own."""
         first = ("environment", "fields", "failure", "caught", "caught_in_all")
-        last = ("sizes", "workers", "mirror", "resumes", "parent", "inputs", "series", "log", "log_size", "problems")
+        last = (
+            "sizes",
+            "workers",
+            "mirror",
+            "resumes",
+            "parent",
+            "inputs",
+            "series",
+            "log",
+            "log_size",
+            "output",
+            "output_size",
+            "problems",
+        )
         return {
             **self.run.record(),
             "params": self.run.params,
@@ -232,8 +249,8 @@ def show(
     """Return a summary of one run.
 
     Cost: one listing, one read of metadata.json, one of the end of the log, and one each of parameters and metrics,
-    unless metadata.json contains them, as for ended runs. A failed run takes one more read, and each
-    of the last three caught exceptions one.
+    unless metadata.json contains them, as for ended runs. A failed run takes one more read, and
+    one of its output, and each of the last three caught exceptions one.
 
     Args:
         url: The run as an fsspec URL, a path or a `Target`; or a folder with one run at or below it.
@@ -343,6 +360,8 @@ def _wanted(run: Run, lines: int) -> Iterator[tuple[str, int, int]]:
     if sizes.get(keys.LOG) and lines:
         yield keys.LOG, max(0, sizes[keys.LOG] - max(4096, lines * _LINE)), sizes[keys.LOG]
     if run.status not in ("complete", "running", "replacing"):
+        if sizes.get(keys.OUTPUT) and lines:
+            yield keys.OUTPUT, max(0, sizes[keys.OUTPUT] - max(4096, lines * _LINE)), sizes[keys.OUTPUT]
         if 0 < sizes.get(keys.FAILURE, 0) <= _FAILURE:
             yield keys.FAILURE, 0, sizes[keys.FAILURE]
         elif sizes.get(keys.TRACEBACK):
@@ -399,9 +418,11 @@ class _OverviewBuilder:
             str(fields.get(PARENT) or ""),
             tuple(self._inputs()),
             loaded(fields.get(SUMMARY)),
-            *self._log(lines),
+            *self._lines_of(keys.LOG, lines),
             tuple(self._problems),
             *(_dictionary(fields.get(name)) for name in (COMMAND, EXIT)),
+            self._lines_of(keys.OUTPUT, lines)[0],
+            self._sizes.get(keys.OUTPUT, 0),
         )
 
     def _completed(self) -> Run:
@@ -457,14 +478,14 @@ class _OverviewBuilder:
             self._problems.append(f"{key} does not describe an exception")
             return None
 
-    def _log(self, lines: int) -> tuple[tuple[str, ...], int, int]:
-        """Return the last lines, the size of the log, and the byte at which these lines begin; read more if needed."""
-        size = self._sizes.get(keys.LOG, 0)
-        if not lines or keys.LOG not in self._blobs:
+    def _lines_of(self, key: str, lines: int) -> tuple[tuple[str, ...], int, int]:
+        """Return the last lines, the size of the file, and the byte at which these lines begin; read more if needed."""
+        size = self._sizes.get(key, 0)
+        if not lines or key not in self._blobs:
             return (), size, size
-        data = self._blobs[keys.LOG].data
+        data = self._blobs[key].data
         while data.count(b"\n") <= lines and len(data) < min(size, _END):
-            more = self._read(keys.LOG, max(0, size - 4 * len(data)), size - len(data))
+            more = self._read(key, max(0, size - 4 * len(data)), size - len(data))
             if not more:
                 break
             data = more + data

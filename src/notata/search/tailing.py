@@ -11,7 +11,7 @@ from typing import Any, Final
 from notata._base import keys, limits
 from notata._base.display import listed
 from notata._base.terminal import quoted
-from notata.errors import MissingError, NotataError, UnknownNameError
+from notata.errors import ConfigurationError, MissingError, NotataError, UnknownNameError
 from notata.run.state import find_metadata
 from notata.search.choosing import Query, Status, Wheres
 from notata.search.finding import file_at, look_up
@@ -21,12 +21,12 @@ from notata.search.prefetch import prefetched
 from notata.search.target import Failed, Target, URLs, raise_error
 from notata.store.files import PART
 
-__all__ = ["LINES", "News", "ends_of", "is_like", "logs_at", "series_at", "tail", "tails"]
+__all__ = ["LINES", "News", "ends_of", "is_like", "logs_at", "outputs_at", "series_at", "tail", "tails"]
 
 LINES: Final = 10
 """Default number of lines of a log."""
 
-_IN_RUN: Final = re.compile(r"(.+)/((?:workers/[^/]+/)?series/.+\.jsonl|workers/[^/]+/log\.txt)")
+_IN_RUN: Final = re.compile(r"(.+)/((?:workers/[^/]+/)?series/.+\.jsonl|workers/[^/]+/(?:log|output)\.txt)")
 
 END_BYTES: Final = 64 * 2**10  # bytes that usually contain the last lines
 
@@ -50,18 +50,22 @@ class News:
         return lines_of(self.text)
 
 
-def logs_at(query: Query, *, workers: bool = False, series: str | None = None) -> Iterator[File]:
+def logs_at(query: Query, *, workers: bool = False, series: str | None = None, output: bool = False) -> Iterator[File]:
     """Yield the logs of a query: log.txt of runs, and files that the user named. Cost: one listing a target.
 
     Args:
         query: The runs, or files.
         workers: Include the logs of workers.
         series: The name of a series, for its files instead of logs.
+        output: Yield the output of programs instead of logs.
 
     Raises:
+        ConfigurationError: Both a series and output are wanted.
         KeyNameError: The name is no legal name of a series.
     """
-    own = keys.LOG if series is None else keys.series_file(series)
+    if output and series is not None:
+        raise ConfigurationError("pass either a series or output, not both")
+    own = keys.OUTPUT if output else keys.LOG if series is None else keys.series_file(series)
     return query.each(lambda target: _logs_at(target, query, own, workers))
 
 
@@ -76,6 +80,25 @@ def series_at(query: Query, name: str, *, workers: bool = False) -> list[File]:
     if files and not found:
         place = listed([target.name for target in query.targets], 3)
         raise UnknownNameError(f"no run at {place} has rows in a series {quoted(name)}", url=place, key=name)
+    return found
+
+
+def outputs_at(query: Query, *, workers: bool = False) -> list[File]:
+    """Return the files with the output of programs, see `logs_at`.
+
+    Raises:
+        MissingError: There are runs, and none of them has recorded output.
+    """
+    files = [*logs_at(query, workers=workers, output=True)]
+    found = [file for file in files if file.entry.size]
+    if files and not found:
+        place = listed([target.name for target in query.targets], 3)
+        raise MissingError(
+            f"no run at {place} has recorded output: {keys.OUTPUT} is written by 'notata run' and by "
+            "Logbook(capture=True)",
+            url=place,
+            key=keys.OUTPUT,
+        )
     return found
 
 
@@ -107,7 +130,11 @@ def _named(target: Target) -> File:
     if inside is not None:
         run = Target(inside[1], target.storage_options, target.timeout).folder
         return found if find_metadata(run) is None else File(found.name, run, replace(found.entry, key=inside[2]), "")
-    return replace(found, run="") if found.key == keys.LOG and find_metadata(found.store) is not None else found
+    return (
+        replace(found, run="")
+        if found.key in (keys.LOG, keys.OUTPUT) and find_metadata(found.store) is not None
+        else found
+    )
 
 
 def _logs_in(place: Place, own: str, workers: bool) -> list[File]:
@@ -172,6 +199,7 @@ def tail(
     lines: int = LINES,
     *,
     series: str | None = None,
+    output: bool = False,
     workers: bool = False,
     status: Status = None,
     where: Wheres | None = None,
@@ -185,7 +213,8 @@ def tail(
         urls: One place or several, see `URLs`, or a `Query`; a file is allowed too. By default the base folder.
         lines: Maximum number of lines of each log.
         series: The name of a series, for its rows as JSON lines instead of the log.
-        workers: Include the logs, or series, of workers.
+        output: Return what the program printed instead of the log.
+        workers: Include the logs, series or output of workers.
         status: Only logs of runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
             ``replacing`` or ``unreadable``.
         where: Only logs of runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or
