@@ -11,9 +11,21 @@ from typing import NoReturn
 
 import pytest
 
-from notata.errors import ConflictError, DeadlineError
-from notata.growing import AppendThread
-from notata.growing.growing_file import FEW, HELD, MANY, SECONDS, SOON, Chunk, GrowingFile, Schedule, State
+from notata.errors import ConflictError, DeadlineError, StorageError
+from notata.growing import AppendThread, Overflow
+from notata.growing.growing_file import (
+    FEW,
+    HELD,
+    IN_MEMORY,
+    LARGEST,
+    MANY,
+    SECONDS,
+    SOON,
+    Chunk,
+    GrowingFile,
+    Schedule,
+    State,
+)
 
 
 class File:
@@ -205,3 +217,56 @@ def test_a_file_wakes_the_thread_while_the_thread_asks_it() -> None:
         waking.start()
         waking.join(10)
         assert not waking.is_alive()
+
+
+# -- an overflow -------------------------------------------------------------------------------------------------------
+
+
+def test_lines_beyond_the_memory_wait_on_a_disk_and_keep_their_order() -> None:
+    file = File()
+    collected = growing(file, overflow=Overflow())
+    line = b"x" * (IN_MEMORY // 4 - 1) + b"\n"
+    lines = [b"%d" % number + line for number in range(60)]
+    for one in lines[:30]:
+        collected.write(one)
+    assert collected.pending_bytes == len(b"".join(lines[:30])) < HELD
+    collected.flush()
+    for one in lines[30:]:
+        collected.write(one)
+    assert collected.pending_bytes > 0
+    collected.flush()
+    assert file.data == b"".join(lines)
+    assert collected.pending_bytes == 0
+
+
+def test_an_overflow_drops_nothing_and_appends_bounded_chunks() -> None:
+    sizes: list[int] = []
+
+    class Counting(File):
+        def append(self, data: bytes) -> None:
+            sizes.append(len(data))
+            super().append(data)
+
+    file = Counting(StorageError("away"))
+    collected = growing(file, overflow=Overflow())
+    block = b"y" * (MANY - 1) + b"\n"
+    for _ in range(10):
+        collected.write(block)
+    collected.try_append()
+    for _ in range(3):
+        collected.write(block)
+    collected.flush()
+    assert file.data == block * 13
+    assert max(sizes) <= LARGEST
+
+
+def test_a_full_disk_keeps_the_overflow_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> NoReturn:
+        raise OSError(28, "no space left")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    overflow = Overflow()
+    overflow.add(b"abc")
+    overflow.add(b"def")
+    assert overflow.is_crammed
+    assert (overflow.take(4), overflow.take(4), overflow.size) == (b"abcd", b"ef", 0)

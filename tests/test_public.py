@@ -76,8 +76,8 @@ def test_a_worker_cannot_end_its_run() -> None:
 def test_the_names_of_the_readers_and_of_an_experiment() -> None:
     assert sorted(name for name in dir(LogReader) if not name.startswith("_")) == [
         "arrays", "artifacts", "files", "follow", "inputs", "load", "load_array", "load_arrays", "load_bytes",
-        "load_json", "load_pickle", "load_table", "load_text", "local", "log", "meta", "params", "path", "plots",
-        "run_id", "series", "series_names", "state", "url", "verify",
+        "load_json", "load_pickle", "load_table", "load_text", "local", "log", "meta", "output", "params", "path",
+        "plots", "run_id", "series", "series_names", "state", "url", "verify",
     ]  # fmt: skip
     assert sorted(name for name in dir(ExperimentReader) if not name.startswith("_")) == [
         "index", "index_path", "meta", "name", "params", "path", "runs", "runs_path", "series", "table",

@@ -34,7 +34,7 @@ from notata.errors import (
     StorageError,
     Terminated,
 )
-from notata.growing import AppendThread, GrowingFile
+from notata.growing import AppendThread, GrowingFile, Overflow
 from notata.manifest import ManifestWriter
 from notata.mirror.places import copy_of, exit_timeout
 from notata.provenance import failures
@@ -485,8 +485,8 @@ class Logbook(Recorder):
             keys.OUTPUT,
             at_once=self._store.is_local,
             is_owner=self._lease.is_owner,
-            thread=self._append_thread,
-        )
+            overflow=None if self._store.is_local else Overflow(),
+        )  # with a thread of its own, so that a large append does not delay the log
 
         def add(name: str, values: dict[str, Any], step: int | None) -> None:
             self._series[name].add_row(values, step, {})

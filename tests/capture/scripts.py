@@ -88,6 +88,7 @@ def other_streams(base: str) -> None:
     sys.stdout = shown = io.StringIO()
     with Logbook("r", base, capture=True):
         print("in a cell")
+        os.write(1, b"from C\n")
         print(f"{sys.stdout.getvalue()!r}")
     assert sys.stdout is shown
     sys.stdout = sys.__stdout__

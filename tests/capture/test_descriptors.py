@@ -66,8 +66,8 @@ def test_a_run_that_another_writer_takes_over_restores_the_descriptors(tmp_path:
 
 def test_a_stream_without_a_descriptor_is_recorded_too(tmp_path: Path) -> None:
     shown, _ = ran("other_streams", tmp_path)
-    assert shown == "in a cell\n'in a cell\\n'\n"
-    assert output(tmp_path) == shown
+    assert shown == "from C\nin a cell\n'in a cell\\n'\n"  # the script shows its own stream at its end
+    assert output(tmp_path) == "in a cell\nfrom C\n'in a cell\\n'\n"
 
 
 def test_a_bad_pattern_is_refused_before_anything_is_written(tmp_path: Path) -> None:

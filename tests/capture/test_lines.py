@@ -152,6 +152,7 @@ class SlowTerminal:
 @example(b"\xe2\x96\r\x88", [2])
 @example(b"a\r\nb", [2])
 @example(b"\x1b[", [1])
+@example(b"\x1b[\xc2", [])
 def test_the_screen_shows_what_a_slow_terminal_shows_in_any_cuts(data: bytes, places: list[int]) -> None:
     expected = SlowTerminal().read(data)
     assert kept(data) == expected

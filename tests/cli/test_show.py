@@ -90,7 +90,8 @@ def test_the_fields_of_json_have_these_names(fleet: Path, tmp_path: Path) -> Non
         "name", "run_id", "url", "status", "certain", "why", "started", "ended", "age", "seconds", "size",
         "files", "host", "failure_reason", "unfinished", "unfinished_files", "params", "metrics", "environment",
         "fields", "failure", "caught", "caught_in_all", "artifacts", "data", "plots", "sizes",
-        "workers", "mirror", "resumes", "parent", "inputs", "series", "log", "log_size", "problems",
+        "workers", "mirror", "resumes", "parent", "inputs", "series", "log", "log_size", "output",
+            "output_size", "problems",
     ]  # fmt: skip
 
 

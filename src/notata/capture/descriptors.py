@@ -19,7 +19,9 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from notata._base.processes import ForkCheck, Lock
@@ -112,13 +114,13 @@ class _Source:
 class _Tee(io.TextIOBase):
     """A text stream that also writes to a spool. Everything else is that of the stream."""
 
-    def __init__(self, stream: Any, number: int) -> None:
-        self._stream, self._number = stream, number
+    def __init__(self, stream: Any, written: Callable[[bytes], object]) -> None:
+        self._stream, self._written = stream, written
 
     def write(self, text: str) -> int:
         count: int = self._stream.write(text)
         with suppress(Exception):
-            os.write(self._number, text.encode("utf-8", "backslashreplace"))
+            self._written(text.encode("utf-8", "backslashreplace"))
         return count
 
     def writelines(self, lines: Any) -> None:
@@ -148,7 +150,7 @@ class _Tee(io.TextIOBase):
 
 
 _OWN: Final = frozenset(
-    {"_stream", "_number", "write", "writelines", "flush", "fileno", "isatty", "writable", "close", "__class__"}
+    {"_stream", "_written", "write", "writelines", "flush", "fileno", "isatty", "writable", "close", "__class__"}
 )
 
 
@@ -163,6 +165,7 @@ class _Redirection:
         self._sources: list[_Source] = []
         self._replaced: dict[str, tuple[Any, _Tee]] = {}
         self._buffered: list[Any] = []
+        self._order: deque[list[int]] = deque()  # sizes of the spools after each write to a stream
         self._display: subprocess.Popen[bytes] | None = None
         _flush_all()
         try:
@@ -196,9 +199,18 @@ class _Redirection:
             return
         source = _Source(url, ())
         self._sources.append(source)
-        tee = _Tee(stream, source.spool.writing)
+        tee = _Tee(stream, partial(self._write, len(self._sources) - 1))
         self._replaced[name] = stream, tee
         setattr(sys, name, tee)
+
+    def _write(self, number: int, data: bytes) -> None:
+        """Write to the spool of a stream, and note how much the other ones had by then, as the order counts."""
+        sizes = [source.spool.size for source in self._sources]
+        count = 0
+        while count < len(data):
+            count += os.write(self._sources[number].spool.writing, data[count:])
+        sizes[number] += count
+        self._order.append(sizes)
 
     def _start_display(self) -> None:
         """Start the process that shows the output; without one, the thread does it."""
@@ -253,21 +265,33 @@ class _Redirection:
 
     def _drain(self) -> bool:
         """Read the spools to their end, and return whether there was anything."""
-        found = False
-        for number, source in enumerate(self._sources):
+        for source in self._sources:
             if source.numbers and (self._display is None or self._display.poll() is not None):
                 self._show(source)
-            while data := source.spool.read():
-                found = True
-                end = data.rfind(b"\n") + 1
-                if end:
-                    self._feed(number, data[:end])
-                    if self._outputs and (given := self._outputs[0].given(number)) is not None:
-                        source.marks.append((source.spool.position - len(data) + end, given))
-                if end < len(data):
-                    self._feed(number, data[end:])
-                self._mark(source)
+        found = False
+        while self._order:
+            found |= self._read_to(self._order.popleft())
+        found |= self._read_to([source.spool.size for source in self._sources])
+        for number, source in enumerate(self._sources):
             self._feed(number, b"")  # what is due
+            self._mark(source)
+        return found
+
+    def _read_to(self, sizes: Sequence[int]) -> bool:
+        return sum(self._read(number, size) for number, size in enumerate(sizes)) > 0  # each one, unlike `any`
+
+    def _read(self, number: int, end: int) -> bool:
+        """Read a spool up to a position, and return whether there was anything."""
+        source, found = self._sources[number], False
+        while data := source.spool.read(end):
+            found = True
+            whole = data.rfind(b"\n") + 1
+            if whole:
+                self._feed(number, data[:whole])
+                if self._outputs and (given := self._outputs[0].given(number)) is not None:
+                    source.marks.append((source.spool.position - len(data) + whole, given))
+            if whole < len(data):
+                self._feed(number, data[whole:])
             self._mark(source)
         return found
 

@@ -279,9 +279,9 @@ class Screen:
 
     def finish(self) -> bytes:
         """Return all that is left; the last line has a line end only if the output had one."""
-        text = self._decoder.decode(b"", final=True)
-        if text:
-            self._write(text)
+        if text := self._decoder.decode(b"", final=True):
+            for found in _TOKEN.finditer(self._open + text):
+                self._apply(found)
         self._final.append("\n".join(self._shown(row) for row in self._rows if row is not None))
         left = b"".join(self._taken()) + self._held
         self._begin()

@@ -7,9 +7,9 @@ The bytes pass through these places, in this order:
 3. `Finder` (``patterns.py``), one for each pattern: matches become rows of a series;
 4. `GrowingFile`: the bytes are stored at once on a disk, and in growing chunks in a bucket.
 
-At most `PENDING` bytes wait for the storage. If more come, `feed` waits, so the program that prints them waits, too,
-and memory stays flat. If the storage accepts nothing for `PATIENCE` seconds, further output is dropped and counted
-until it does; the file and the log state how much is missing.
+At most `PENDING` bytes wait for a disk, and `SPOOLED` for a bucket, most of them in a temporary file. If more come,
+`feed` waits, so the program that prints them waits, too, and memory stays flat. If the storage accepts nothing for
+`PATIENCE` seconds, further output is dropped and counted until it does; the file and the log state how much is missing.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ from notata.capture.redacting import Redactor
 from notata.growing import GrowingFile
 from notata.series.rows import Scalar
 
-__all__ = ["PATIENCE", "PENDING", "Output"]
+__all__ = ["PATIENCE", "PENDING", "SPOOLED", "Output"]
 
 PENDING: Final = 16 * 2**20
-"""Bytes that may wait for the storage; `feed` waits while there are more."""
+"""Bytes that may wait for a disk; `feed` waits while there are more."""
+
+SPOOLED: Final = 4 * 2**30
+"""The same for a bucket, for which bytes wait in a file in the temporary folder."""
 
 PATIENCE: Final = 60.0
 """Seconds that `feed` waits for a storage that accepts nothing, before output is dropped."""
@@ -66,7 +69,7 @@ class Output:
         sink: Gets all bytes as they come, such as the terminal. If it raises an OSError, it is not called again.
         is_displaced: Returns whether another writer is known to own the run; output is not stored then.
         clock: Returns a monotonic time in seconds.
-        pending: As `PENDING`.
+        pending: The bytes that may wait; by default `PENDING`, or `SPOOLED` if the file has an overflow.
         patience: As `PATIENCE`.
 
     Attributes:
@@ -84,11 +87,12 @@ class Output:
         sink: Callable[[bytes], object] | None = None,
         is_displaced: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
-        pending: int = PENDING,
+        pending: int | None = None,
         patience: float = PATIENCE,
     ) -> None:
         self._file, self._warn, self._sink, self._clock = file, warn, sink, clock
-        self._pending, self._patience = pending, patience
+        self._pending = pending or (SPOOLED if file.has_overflow else PENDING)
+        self._patience = patience
         self._is_displaced = is_displaced
         self._redact = redact
         self._streams: dict[int, _Stream] = {}
@@ -227,7 +231,7 @@ class Output:
         self._open_line = None if data.endswith(b"\n") else stream
 
     def _has_room(self, size: int) -> bool:
-        most = max(0, self._pending - size)
+        most = max(0, (PENDING if self._file.is_crammed else self._pending) - size)
         if self._file.pending_bytes <= most or self._file.is_displaced:
             self._is_dropping = False
             return True

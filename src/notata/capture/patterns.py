@@ -225,7 +225,7 @@ def required_text(expression: str) -> str:
     r"""Return the longest text that each match of a regular expression contains, as far as is easily seen; else ``""``.
 
     >>> required_text(r"step (\d+), res *= (?P<r>\S+)"), required_text(r"(?i)res (\S+)"), required_text("a|b")
-    (', res', '', '')
+    ('step ', '', '')
     """
     outside = _outside_groups(expression)
     if "|" in re.sub(r"\\.", "", outside) or _FLAGS.search(expression):

@@ -64,9 +64,14 @@ class Spool:
         self.position = self._freed = HEADER
         self._is_shown = is_shown
 
-    def read(self) -> bytes:
-        """Return the next bytes, at most a MiB; empty if there are none yet."""
-        data = os.pread(self.reading, _CHUNK, self.position)
+    @property
+    def size(self) -> int:
+        """The end of what was written."""
+        return os.fstat(self.reading).st_size
+
+    def read(self, end: int) -> bytes:
+        """Return the next bytes before a position, at most a MiB; empty if there are none yet."""
+        data = os.pread(self.reading, min(_CHUNK, max(0, end - self.position)), self.position)
         self.position += len(data)
         return data
 

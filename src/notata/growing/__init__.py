@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from notata.growing.append_thread import THREAD, AppendThread
 from notata.growing.growing_file import Appender, GrowingFile, State
+from notata.growing.overflow import Overflow
 
-__all__ = ["THREAD", "AppendThread", "Appender", "GrowingFile", "State"]
+__all__ = ["THREAD", "AppendThread", "Appender", "GrowingFile", "Overflow", "State"]

@@ -35,6 +35,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
+from itertools import count
 from types import FrameType
 from typing import Final, Protocol
 
@@ -45,6 +46,7 @@ from notata._base.retries import attempts
 from notata._base.threads import Bell
 from notata.errors import ConflictError, DeadlineError, StorageError
 from notata.growing.append_thread import AppendThread
+from notata.growing.overflow import Overflow
 
 __all__ = ["Appender", "Chunk", "GrowingFile", "Schedule", "State"]
 
@@ -54,6 +56,8 @@ SOON: Final = 1.0  # seconds that an urgent line is pending
 LONGEST: Final = 60.0  # maximum seconds between appends that send no old bytes again
 FEW: Final = 64 * 2**10  # pending bytes below which the size alone never causes an append
 MANY: Final = 8 * 2**20  # pending bytes that always cause an append
+IN_MEMORY: Final = 4 * 2**20  # pending bytes in memory, of a file with an overflow
+LARGEST: Final = 32 * 2**20  # bytes that are appended at once to a file with an overflow
 HELD: Final = 32 * 2**20  # maximum pending bytes; further lines are dropped
 RESERVE: Final = 4 * 2**20  # additional pending bytes for urgent lines
 
@@ -100,7 +104,8 @@ class Schedule:
     105.0
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MANY) -> None:
+        self._most = most  # pending bytes that always cause an append
         self._oldest = 0.0
         self._urgent_since: float | None = None  # the oldest urgent line
         self._last = self._last_urgent = _NEVER  # the last append, and the last one that an urgent line caused
@@ -152,7 +157,7 @@ class Schedule:
         self._last = now
         if urgent:
             self._last_urgent = now
-        self._threshold = min(MANY, max(FEW, again or size // 2))
+        self._threshold = min(self._most, max(FEW, again or size // 2))
 
     def recovered(self) -> None:
         """Forget earlier failures."""
@@ -245,6 +250,8 @@ class GrowingFile:
         missing: Returns the line that states the number of dropped lines.
         clock: Returns a monotonic time in seconds.
         thread: The thread that appends the lines; by default one of its own.
+        overflow: Where lines wait beyond `IN_MEMORY` bytes; then fewer and larger appends are made. A writer that uses
+            it calls `wait` before the temporary folder is full.
 
     Attributes:
         state: Whether lines are stored.
@@ -260,7 +267,9 @@ class GrowingFile:
         missing: Callable[[int], bytes] = lambda count: b"",
         clock: Callable[[], float] = time.monotonic,
         thread: AppendThread | None = None,
+        overflow: Overflow | None = None,
     ) -> None:
+        self._overflow = overflow
         self._file, self._name, self._at_once = file, name, at_once
         self._is_owner, self._missing, self._clock = is_owner, missing, clock
         self._thread = AppendThread() if thread is None else thread
@@ -275,7 +284,9 @@ class GrowingFile:
         self._pending = bytearray()
         self._in_flight: Chunk | None = None
         self._dropped = 0
-        self._schedule = Schedule()
+        if self._overflow is not None:
+            self._overflow = Overflow()
+        self._schedule = Schedule(MANY if self._overflow is None else LARGEST)
         self._room: Bell | None = None  # rung when pending lines are stored or discarded
         self.state = State.OPEN
 
@@ -300,7 +311,12 @@ class GrowingFile:
     def pending_bytes(self) -> int:
         """The bytes that are pending or in flight."""
         chunk = self._in_flight
-        return len(self._pending) + (0 if chunk is None else len(chunk.data))
+        return self._waiting + (0 if chunk is None else len(chunk.data))
+
+    @property
+    def _waiting(self) -> int:
+        """The bytes that are pending, in memory and beyond it."""
+        return len(self._pending) + (0 if self._overflow is None else self._overflow.size)
 
     def wait(self, most: int, seconds: float) -> bool:
         """Wait until at most `most` bytes are pending or in flight, or for some seconds; return whether it is so.
@@ -327,6 +343,16 @@ class GrowingFile:
     def is_displaced(self) -> bool:
         """True if another writer owns the file, so that lines are ignored."""
         return self.state is State.DISPLACED
+
+    @property
+    def is_crammed(self) -> bool:
+        """True if the disk of the overflow is full, so that lines wait in memory beyond `IN_MEMORY`."""
+        return self._overflow is not None and self._overflow.is_crammed
+
+    @property
+    def has_overflow(self) -> bool:
+        """True if lines wait on a disk beyond `IN_MEMORY`."""
+        return self._overflow is not None
 
     @property
     def is_in_flight(self) -> bool:
@@ -376,13 +402,27 @@ class GrowingFile:
             if self.state is State.DISPLACED:
                 return
             waiting = self.pending_bytes
-            if waiting and waiting + len(line) > HELD + (RESERVE if urgent else 0):
-                self._dropped += 1
-                return
-            self._add_missing()
-            is_earlier = self._add_pending(line, urgent) or not waiting
+            if self._overflows(line):
+                is_earlier = not waiting
+            else:
+                if self._overflow is None and waiting and waiting + len(line) > HELD + (RESERVE if urgent else 0):
+                    self._dropped += 1
+                    return
+                self._add_missing()
+                is_earlier = self._add_pending(line, urgent) or not waiting
         if not self._at_once and (is_earlier or not self._thread.serves(self)):
             self._thread.wake(self)
+
+    def _overflows(self, line: bytes) -> bool:
+        """Add a line to the overflow if the memory is full. Return False if it is not."""
+        overflow = self._overflow
+        if overflow is None or not (overflow.size or len(self._pending) + len(line) > IN_MEMORY):
+            return False
+        before = self._waiting
+        overflow.add(line)
+        exits.at_exit(self._finish)
+        self._schedule.add(self._clock(), pending=before, size=len(line))
+        return True
 
     def _add_missing(self) -> None:
         if self._dropped:
@@ -402,9 +442,9 @@ class GrowingFile:
     def seconds_left(self) -> float | None:
         """Return the seconds until the next append, not positive if it is due; None if no lines are pending."""
         with self._lock:
-            if not (self._pending or self._in_flight):
+            if not (self._waiting or self._in_flight):
                 return None
-            due = self._schedule.next_append(len(self._pending), again=self._file.again, size=self._file.size)
+            due = self._schedule.next_append(self._waiting, again=self._file.again, size=self._file.size)
             return due - self._clock()
 
     # -- out -----------------------------------------------------------------------------------------------
@@ -428,7 +468,7 @@ class GrowingFile:
         self._fork.when_forked(self._begin)
         if not sys.is_finalizing():
             self._drain()
-        elif self._pending or self._in_flight:
+        elif self._waiting or self._in_flight:
             raise StorageError("cannot store pending log lines: the interpreter is ending. Call flush() earlier")
 
     def try_append(self) -> None:
@@ -463,10 +503,14 @@ class GrowingFile:
             self._appending = sys._getframe()
             try:
                 self._store()
-                for _ in range(_MEANWHILE if self._at_once else 1):
+                left = self._waiting
+                for number in count():
+                    if number >= (_MEANWHILE if self._at_once else 1) and left <= 0:
+                        break
                     self._fill()
                     if self._in_flight is None:
                         break
+                    left -= len(self._in_flight.data)
                     self._store()
             finally:
                 self._end_append()
@@ -475,11 +519,15 @@ class GrowingFile:
         """Make the pending lines the next chunk, unless there is one."""
         with self._lock:
             self._add_missing()
-            if self._in_flight is None and self._pending:
+            if self._in_flight is None and self._overflow is not None and self._overflow.size:
+                more = self._overflow.take(LARGEST - len(self._pending))
+                self._in_flight, self._pending = Chunk(bytes(self._pending) + more), bytearray()
+                self._schedule.take()
+            elif self._in_flight is None and self._pending:
                 chunk = Chunk(bytes(self._pending), self._schedule.take())
-                count = len(chunk.data)
+                size = len(chunk.data)
                 # In one statement, as a signal handler may add a line before, and raise.
-                self._in_flight, self._pending = chunk, self._pending[count:]
+                self._in_flight, self._pending = chunk, self._pending[size:]
 
     def _store(self) -> None:
         """Append the lines in flight."""
@@ -499,7 +547,7 @@ class GrowingFile:
                 size, again = self._file.size, self._file.again
                 self._schedule.appended(self._clock(), urgent=chunk.urgent, again=again, size=size)
             self._in_flight = None
-            if not self._pending:
+            if not self._waiting:
                 exits.forget(self._finish)
                 self._thread.ring()
         self._ring_room()
@@ -528,6 +576,8 @@ class GrowingFile:
         with self._lock:
             self.state = State.DISPLACED
             self._pending, self._in_flight, self._dropped = bytearray(), None, 0
+            if self._overflow is not None:
+                self._overflow.clear()
             exits.forget(self._finish)
             self._thread.ring()
         self._ring_room()

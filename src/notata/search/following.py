@@ -52,6 +52,7 @@ def follow(
     lines: int = LINES,
     *,
     series: str | None = None,
+    output: bool = False,
     workers: bool = False,
     status: Status = None,
     where: Wheres | None = None,
@@ -71,7 +72,8 @@ def follow(
             leaves the loop. By default the base folder.
         lines: Maximum number of existing lines of each log.
         series: The name of a series, for its rows as JSON lines instead of the log.
-        workers: Follow the logs, or series, of workers too, including workers that start later.
+        output: Follow what the program prints instead of the log.
+        workers: Follow the logs, series or output of workers too, including workers that start later.
         status: Only logs of runs with this status or one of several at the beginning: ``running``, ``complete``,
             ``failed``, ``died``, ``replacing`` or ``unreadable``.
         where: Only logs of runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or
@@ -101,7 +103,7 @@ def follow(
     """
     query = Query.of(urls, status=status, where=where, storage_options=storage_options)
     watched = Following(
-        [*logs_at(query, workers=workers, series=series)],
+        [*logs_at(query, workers=workers, series=series, output=output)],
         lines,
         workers=workers,
         forever=forever,

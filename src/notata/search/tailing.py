@@ -237,5 +237,10 @@ def tail(
     ['INFO converged', 'INFO Marked complete']
     """
     query = Query.of(urls, status=status, where=where, storage_options=storage_options)
-    logs = [*logs_at(query, workers=workers)] if series is None else series_at(query, series, workers=workers)
+    if output and series is None:
+        logs = outputs_at(query, workers=workers)
+    elif series is not None and not output:
+        logs = series_at(query, series, workers=workers)
+    else:
+        logs = [*logs_at(query, workers=workers, series=series, output=output)]
     return [line for news in tails(logs, lines) for line in news.lines]
