@@ -179,27 +179,15 @@ class Overview:
     def record(self) -> dict[str, Any]:
         """Return its fields by name, as plain values: those of its `Run`, and its own."""
         first = ("environment", "fields", "failure", "caught", "caught_in_all")
-        last = (
-            "sizes",
-            "workers",
-            "mirror",
-            "resumes",
-            "parent",
-            "inputs",
-            "series",
-            "log",
-            "log_size",
-            "output",
-            "output_size",
-            "problems",
-        )
+        last = ("sizes", "workers", "mirror", "resumes", "parent", "inputs", "series")
+        ends = ("log", "log_size", "output", "output_size", "problems")
         return {
             **self.run.record(),
             "params": self.run.params,
             "metrics": self.run.metrics,
             **{name: getattr(self, name) for name in first},
             **{folder: self.below(folder) for folder in (keys.ARTIFACTS, keys.DATA, keys.PLOTS)},
-            **{name: getattr(self, name) for name in last},
+            **{name: getattr(self, name) for name in (*last, *ends)},
             "mirror": self.mirror or None,
             "parent": self.parent or None,
             **{name: getattr(self, name) for name in (COMMAND, EXIT) if getattr(self, name)},
@@ -420,7 +408,8 @@ class _OverviewBuilder:
             loaded(fields.get(SUMMARY)),
             *self._lines_of(keys.LOG, lines),
             tuple(self._problems),
-            *(_dictionary(fields.get(name)) for name in (COMMAND, EXIT)),
+            _dictionary(fields.get(COMMAND)),
+            _dictionary(fields.get(EXIT)),
             self._lines_of(keys.OUTPUT, lines)[0],
             self._sizes.get(keys.OUTPUT, 0),
         )
