@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import uuid
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ from notata.store import open_store
 from notata.table import LARGE, Row, write_parts
 from notata.testing import FaultyBackend
 from tests.backends import Place
-from tests.command import notata, process
+from tests.command import notata
 from tests.contract.conftest import make_place
 from tests.counting import counted
 
@@ -55,6 +56,11 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     place = make_place(request.param, request)
     yield place
     place.store().clear()
+
+
+@pytest.fixture
+def base() -> str:
+    return f"memory://retention-{uuid.uuid4().hex}"
 
 
 # -- the rule ------------------------------------------------------------------------------------------------
@@ -222,6 +228,18 @@ def test_what_does_not_say_which_runs_are_the_best_is_refused(text: str) -> None
         Retention(keep_best=text)
 
 
+def test_a_rule_that_keeps_nothing_removes_nothing(base: str) -> None:
+    Logbook("a", base).mark_complete()
+    for empty in (Retention(), Retention(keep_best=[]), Retention(without_value=True, per="experiment")):
+        with pytest.raises(ConfigurationError, match="the retention keeps no run"):
+            search.remove(base, recursive=True, retention=empty)
+    with pytest.raises(ConfigurationError, match="unknown per 'run'"):
+        Retention(per="run")
+    with pytest.raises(ConfigurationError, match="keep_last must be 0 or more"):
+        Retention(keep_last=-1)
+    assert len(search.runs(base)) == 1
+
+
 def test_names_may_have_colons_and_dots() -> None:
     assert Best.parsed("2:loss.min:max") == Best(2, "loss.min", True)
     assert Best.parsed("2:a:b") == Best(2, "a:b")
@@ -301,10 +319,11 @@ def test_wrong_rules_of_the_command_are_refused(sweep: Path) -> None:
     assert names(sweep) == ["a", "b", "c", "none"]
 
 
+@pytest.mark.filterwarnings("always")
 def test_a_plain_removal_warns_of_children(sweep: Path) -> None:
     with Logbook("child", sweep / "out") as log:
         log.meta(parent=str(sweep / "out/log_a"))
-    done = process("rm", "-r", "out", "--where", "run_id == 'a'", "--yes", folder=sweep)
+    done = notata("rm", "-r", "out", "--where", "run_id == 'a'", "--yes", folder=sweep)
     assert done.stderr == "Warning: out/log_a is the parent of out/log_child, which stays\n"
     assert names(sweep) == ["b", "c", "child", "none"]
 

@@ -144,7 +144,7 @@ class ConfigurationError(NotataError, ValueError):
 
 
 class RunExistsError(NotataError, FileExistsError):
-    """A run with this id already exists, or is running and cannot be resumed.
+    """A run with this id already exists, is running and cannot be resumed, or is pinned and cannot be removed.
 
     Pass another id or none, ``resume=True`` to continue the run, or ``overwrite=True`` to start over.
 

@@ -13,7 +13,7 @@ from notata import table
 from notata._base import keys
 from notata._base.threads import Pool
 from notata._base.warn import warn
-from notata.errors import ConflictError, NotataError, RunExistsError
+from notata.errors import ConfigurationError, ConflictError, NotataError, RunExistsError
 from notata.run.removal import RemovalResult, pinned_error, remove_run
 from notata.run.state import claimable, lease_of, parsed, state_of
 from notata.search.choosing import Query, Status, Wheres
@@ -208,19 +208,20 @@ def decisions(
     """
     options: dict[str, Any] = {"storage_options": storage_options, "failed": failed}
     query = Query.of(urls, status=status, where=where, **options)
-    rule = retention or None  # a rule that keeps nothing is none
+    if retention is not None and not retention:
+        raise ConfigurationError("the retention keeps no run: pass keep_best, keep_last or older, or no retention")
     runs: dict[str, Run] = {}
     others: dict[str, Run] = {}
-    values = rule is not None and rule.values
+    values = retention is not None and retention.values
     for some in query.each(
         lambda target: [select_runs(target, query, verb="remove", recursive=recursive, values=values)]
     ):
         runs |= {run.url: run for run in some.runs if run.url not in runs}
         others |= {run.url: run for run in some.others}
     others = {url: run for url, run in others.items() if url not in runs}
-    if rule is not None:
-        sources = partial(sources_of, failed=query.failed) if rule.keep_inputs else parents_of
-        return rule.decisions([*runs.values()], [*others.values()], force=force, pinned=pinned, sources=sources)
+    if retention is not None:
+        sources = partial(sources_of, failed=query.failed) if retention.keep_inputs else parents_of
+        return retention.decisions([*runs.values()], [*others.values()], force=force, pinned=pinned, sources=sources)
     found = [_decision(run, force=force, pinned=pinned) for run in runs.values()]
     _warn_of_parents(found, [*others.values()])
     return found

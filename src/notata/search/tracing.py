@@ -311,9 +311,12 @@ class _Tracer:
         """Yield links with what the manifests of their sources say now. One read for each source, 16 at once."""
         wanted = list(dict.fromkeys(one.source for one in links if one.sha256 and one.file and self._has_ended(one)))
         checks: dict[Link, str] = {}
+        by_source: dict[str, list[Link]] = {}
+        for one in links:
+            by_source.setdefault(one.source, []).append(one)
         for start in range(0, len(wanted), _AT_ONCE):
             for url, manifest in self._manifests_of(wanted[start : start + _AT_ONCE]):
-                checks |= {one: _check(one, manifest) for one in links if one.source == url}
+                checks |= {one: _check(one, manifest) for one in by_source[url]}
         yield from (replace(link, check=checks.get(link, "")) for link in links)
 
     def _has_ended(self, link: Link) -> bool:
