@@ -150,7 +150,7 @@ def action_of(
     parameters = [*_parameters(own, run.params, redact)]
     inputs = [*_inputs(own, one, runs)]
     parts = [{"@id": file_id(keys_of[key])} for key in _PARTS if key in keys_of]
-    results = [name for key, name in keys_of.items() if key not in _DESCRIBING and key not in _PARTS]
+    results = [name for key, name in keys_of.items() if key not in _DESCRIBING and not _is_part(key)]
     action: Entity = {"@id": own, "@type": "CreateAction", "name": f"Run {_shown(run.run_id, redact)}"}
     if command := command_of(run):
         action["description"] = _shown(shlex.join(arguments(command)), redact)
@@ -170,6 +170,10 @@ def action_of(
     yield action
     yield from parameters
     yield from (entity for entity in inputs if len(entity) > 1)
+
+
+def _is_part(key: str) -> bool:
+    return key in _PARTS or key.startswith(f"{keys.CODE}/")
 
 
 def command_of(run: Run) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from notata._base import keys
 from notata._base.display import counted, listed, size
 from notata._base.terminal import one_line, safe
-from notata.errors import ConfigurationError, KeyNameError
+from notata.errors import ConfigurationError, KeyNameError, RunMissingError
 from notata.rerun.arguments import interpreter, shown_command, texts_of, with_values
 from notata.rerun.checkout import Repository, find_repository
 from notata.rerun.inputs import inputs_of
@@ -122,8 +122,8 @@ def plan(
         StorageError: The run cannot be read.
     """
     target = Target(url, storage_options) if not isinstance(url, Target) else url
+    target, run = _recorded(target)
     store = target.folder
-    run = recorded(store)
     if run.kind == "script" and not force and _is_of_experiment(target, store):
         raise ConfigurationError(
             f"cannot rerun run {run.run_id!r} at {run.url}: it belongs to an experiment, and its script may make "
@@ -165,6 +165,17 @@ def plan(
         editable,
         target.storage_options,
     )
+
+
+def _recorded(target: Target) -> tuple[Target, Recorded]:
+    """Return the target and the record of its run; the URL can end with the id of the run instead of its folder."""
+    try:
+        return target, recorded(target.folder)
+    except RunMissingError:
+        other = target.of_id()
+        if other is None or not other.folder.exists(keys.METADATA):
+            raise
+        return other, recorded(other.folder)
 
 
 def _new_id(old: str) -> str:

@@ -21,8 +21,8 @@ __all__ = ["Comparison", "compared"]
 _NAMED: Final = 10
 _SERIES_BYTES: Final = 256 * 2**20
 _TIMES: Final = frozenset({"time", "try"})
-_NEVER: Final = frozenset({keys.PATCH, keys.UNTRACKED, keys.PACKAGES, keys.INPUTS, keys.series_file(SYSTEM)})
-"""Files that say how a run was made, or that have times in them."""
+_NEVER: Final = frozenset({keys.INPUTS, keys.series_file(SYSTEM)})
+"""Files that say how a run was made, as those in ``code/`` do, or that have times in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,17 @@ def compared(old: Store, new: Store, *, content: bool) -> Comparison:
             change = _series(old, new, item.name)
         elif not item.counts and change not in ("only_a", "only_b"):
             continue
-        if item.name in _NEVER or keys.is_log(item.name) or keys.is_output(item.name) or keys.is_manifest(item.name):
+        if _is_about_run(item.name):
             continue
         found.setdefault(change, []).append(item.name)
     names = ("equal", "changed", "only_a", "only_b", "unknown")
     return Comparison(*(tuple(sorted(found.get(name, ()))) for name in names))
+
+
+def _is_about_run(key: str) -> bool:
+    """Check whether a file is about the run itself, and no result."""
+    about = keys.is_log(key) or keys.is_output(key) or keys.is_manifest(key) or key == keys.METADATA
+    return about or key in _NEVER or key.startswith(f"{keys.CODE}/")
 
 
 def _series(old: Store, new: Store, key: str) -> Any:
