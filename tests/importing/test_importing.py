@@ -14,6 +14,7 @@ import fsspec
 import pytest
 
 from notata import Logbook, LogReader
+from notata._base import keys, processes
 from notata.errors import BatchError, ConfigurationError, DecodeError, MissingError, PackageMissingError, StorageError
 from notata.importing import import_runs
 from notata.importing.naming import artifact_key, legal_name
@@ -94,6 +95,19 @@ def test_another_run_and_a_resumed_run_are_not_overwritten() -> None:
     fsspec.filesystem("memory").pipe_file("memory://from/sacred/1/config.json", b"{}")
     with pytest.raises(BatchError, match="it was resumed at the destination"):
         import_runs("sacred", source, "memory://to", update=True)
+
+
+def test_a_run_that_another_process_is_importing_is_left_to_it() -> None:
+    source = put("sacred", "memory://from")
+    url = import_runs("sacred", source, "memory://to").new[0]
+    fields = metadata(url)
+    fields |= {"status": "replacing", "copied": "new", "lease": {"pid": 1, "process": processes.identity()}}
+    fsspec.filesystem("memory").pipe_file(f"{url}/metadata.json", json.dumps(fields).encode())
+    with pytest.raises(BatchError, match="process 1 is importing it"):
+        import_runs("sacred", source, "memory://to")
+    fields["lease"]["process"] = "elsewhere"
+    fsspec.filesystem("memory").pipe_file(f"{url}/metadata.json", json.dumps(fields).encode())
+    assert import_runs("sacred", source, "memory://to").finished == [url]
 
 
 @pytest.mark.parametrize("at", range(1, 30, 2))
@@ -291,6 +305,15 @@ def test_values_that_no_series_has_are_left_out_and_named() -> None:
     assert metadata(url)["imported"]["left_out"] == list(report.left_out[url])
 
 
+def test_models_beside_the_runs_are_named_as_left_out() -> None:
+    source = put("mlruns", "memory://from")
+    (loss,) = [name for name in names(source) if name.endswith("/metrics/loss")]
+    model = f"{source}/{loss.removesuffix('metrics/loss')}outputs/m-1/meta.yaml"
+    fsspec.filesystem("memory").pipe_file(model, b"source_type: RUN_OUTPUT\n")
+    (left_out,) = import_runs("mlruns", source, "memory://to").left_out.values()
+    assert left_out == ["models, which MLflow 3 keeps beside the runs"]
+
+
 def test_large_tags_go_to_a_file_and_secrets_are_redacted() -> None:
     source = put("mlruns", "memory://from")
     fs = fsspec.filesystem("memory")
@@ -342,8 +365,6 @@ def test_two_runs_of_one_id_are_an_error() -> None:
     ],
 )
 def test_names_become_legal_and_stay_different(name: str) -> None:
-    from notata._base import keys
-
     names = ["a", "a/b", "a--b", "/a", "a/", "..", "../a", "log_a", "runs", "index.csv", " ", "", "ä/ö", "a\\b", "a\nb"]
     legal = legal_name(name)
     assert keys.is_run_id(legal)

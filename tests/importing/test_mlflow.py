@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from notata import ExperimentReader, LogReader, search
-from notata.errors import BatchError
+from notata.errors import BatchError, ConfigurationError
 from notata.importing import import_runs
 from tests.importing.sources import expected, metadata, names, on_disk, points, put
 
@@ -108,6 +108,15 @@ def test_a_folder_of_one_experiment_and_of_one_run_can_be_imported() -> None:
     assert len(import_runs("mlruns", experiment, "memory://to").new) == 3
     report = import_runs("mlruns", f"{experiment}/{run_id}", "memory://one")
     assert report.new == [f"memory://one/Default/runs/log_{run_id}"]
+
+
+def test_runs_of_a_database_can_go_beside_it(tmp_path: Path) -> None:
+    source = on_disk("mlflow_db", tmp_path)
+    report = import_runs("mlruns", source / "mlflow.db", tmp_path / "outputs")
+    assert len(report.new) == 4
+    assert len(import_runs("mlruns", source, tmp_path / "outputs").equal) == 4
+    with pytest.raises(ConfigurationError, match="overlap"):
+        import_runs("mlruns", source / "mlflow.db", tmp_path / "mlruns/outputs")
 
 
 @pytest.mark.parametrize(

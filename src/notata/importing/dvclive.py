@@ -53,6 +53,11 @@ class DvcliveSource:
         """Return the source of a folder. No request."""
         return cls(open_store(source, options))
 
+    @property
+    def places(self) -> list[Store]:
+        """The folder."""
+        return [self.store]
+
     def find(self, failed: Failed) -> Iterator[FoundRun]:
         """Yield the runs."""
         entries = listed(self.store, failed)

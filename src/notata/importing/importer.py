@@ -151,7 +151,8 @@ def import_runs(
         raise ConfigurationError(f"unknown kind {quoted(str(kind))} of source; choose from {', '.join(KINDS)}")
     target = open_base(destination, destination_options)
     origin = open_source(kind, source, source_options, deleted=deleted, runs_url=target.url)
-    check_separate(origin.store, target)
+    for place in origin.places:
+        check_separate(place, target)
     errors: list[Exception] = []
     work = _Import(kind, target, errors.append, update=update, dry_run=dry_run)
     with shown(progress, "import") as callback:

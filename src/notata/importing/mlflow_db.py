@@ -22,7 +22,7 @@ from notata.importing.mlflow import Described, facts_of
 from notata.importing.naming import artifact_key, legal_name
 from notata.importing.source import Facts, Failed, FoundRun, checked_text, mark_of, number_or_text
 from notata.importing.writer import RunWriter
-from notata.store import Entry, Location, open_store
+from notata.store import Entry, Location, Store, open_store
 
 __all__ = ["DatabaseSource", "database_at"]
 
@@ -75,6 +75,11 @@ class DatabaseSource:
         self._deleted = deleted
         self._runs_url = runs_url
         self.store = open_store(os.path.dirname(path))
+
+    @property
+    def places(self) -> list[Store]:
+        """The folders of artifacts beside the database."""
+        return [self.store.below(folder) for folder in _FOLDERS]
 
     def find(self, failed: Failed) -> Iterator[FoundRun]:
         """Yield the runs."""

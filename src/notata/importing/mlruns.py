@@ -73,6 +73,11 @@ class MlrunsSource:
             return DatabaseSource(path, deleted=deleted, runs_url=runs_url)
         return cls(open_store(source, options), deleted=deleted, runs_url=runs_url)
 
+    @property
+    def places(self) -> list[Store]:
+        """The folder."""
+        return [self.store]
+
     def find(self, failed: Failed) -> Iterator[FoundRun]:
         """Yield the runs."""
         entries = listed(self.store, failed)
@@ -175,6 +180,8 @@ class MlrunsSource:
         into.copy(files, self.store)
         for name in run.links.below(run.folder):
             into.leave_out(f"the link {quoted(name)}")
+        if run.below("outputs"):
+            into.leave_out("models, which MLflow 3 keeps beside the runs")
         uri = checked_text(run.meta.get("artifact_uri"))
         if not files and uri and not uri.rstrip("/").endswith(f"{run.folder.rpartition('/')[2]}/artifacts"):
             into.leave_out(f"artifacts at {quoted(uri)}, which is not in the folder of the run")

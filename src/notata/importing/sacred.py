@@ -54,6 +54,11 @@ class SacredSource:
         """Return the source of a folder. No request."""
         return cls(open_store(source, options))
 
+    @property
+    def places(self) -> list[Store]:
+        """The folder."""
+        return [self.store]
+
     def find(self, failed: Failed) -> Iterator[FoundRun]:
         """Yield the runs."""
         entries = listed(self.store, failed)
@@ -162,9 +167,10 @@ def _sources(run: Mapping[str, Any], folder: str, entries: Mapping[str, Entry]) 
 def _points(name: str, columns: Any) -> Iterator[tuple[float, int, str, Any]]:
     """Yield time, step, name and value of each value of one metric."""
     parts = [_mapping(columns).get(part) for part in ("timestamps", "steps", "values")]
-    if not all(isinstance(part, list) for part in parts) or len({*map(len, parts)}) > 1:
+    lists = [part for part in parts if isinstance(part, list)]
+    if len(lists) < len(parts) or len({*map(len, lists)}) > 1:
         raise DecodeError(f"{_METRICS}: {quoted(name)} has no lists of steps, timestamps and values of one length")
-    for time, step, value in zip(*parts, strict=True):
+    for time, step, value in zip(*lists, strict=True):
         seconds = moment_of(time)
         if seconds is None or type(step) is not int:
             what = f"the step {step!r:.40} and the timestamp {time!r:.40}"

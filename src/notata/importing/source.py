@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -97,11 +97,14 @@ class Source(Protocol):
 
     Attributes:
         url: Where it is, without credentials.
-        store: The store of its folder.
     """
 
     url: str
-    store: Store
+
+    @property
+    def places(self) -> Sequence[Store]:
+        """The folders that are read; no run may be written into them."""
+        ...
 
     def find(self, failed: Failed) -> Iterable[FoundRun]:
         """Yield the runs; `failed` is called with the error of each one that cannot be read."""

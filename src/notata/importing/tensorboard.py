@@ -53,6 +53,11 @@ class TensorboardSource:
         """
         return cls(open_store(source, options), _package())
 
+    @property
+    def places(self) -> list[Store]:
+        """The folder."""
+        return [self.store]
+
     def find(self, failed: Failed) -> Iterator[FoundRun]:
         """Yield the runs."""
         entries = listed(self.store, failed)

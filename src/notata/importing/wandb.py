@@ -58,6 +58,11 @@ class WandbSource:
         """Return the source of a folder. No request."""
         return cls(open_store(source, options))
 
+    @property
+    def places(self) -> list[Store]:
+        """The folder."""
+        return [self.store]
+
     def find(self, failed: Failed) -> Iterator[FoundRun]:
         """Yield the runs."""
         entries = listed(self.store, failed)
