@@ -43,6 +43,7 @@ def test_the_code_blocks_of_a_page_run(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moto_server: Server, gcs_server: Server
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NOTATA_CODE")  # readers have not set it
     monkeypatch.setenv("S3_ENDPOINT", moto_server.endpoint)
     # The pages use my-bucket and leave the rest to the machine's configuration; this fixture provides both.
     monkeypatch.setitem(fsspec.config.conf, "s3", dict(moto_server.options))

@@ -267,8 +267,10 @@ def test_packages_of_a_new_folder_are_added_at_the_end(
 
 @pytest.mark.usefixtures("repo")
 def test_queued_and_mirrored_runs_have_their_code(tmp_path: Path) -> None:
-    with Logbook("run", tmp_path / "runs", background=True, mirror=tmp_path / "copies"):
+    with Logbook("run", tmp_path / "runs", background=True, mirror=tmp_path / "copies") as log:
         pass
+    assert log.mirror is not None
+    log.mirror.flush()
     for folder in ("runs", "copies"):
         assert b"+a = 2" in (tmp_path / folder / "log_run" / PATCH).read_bytes()
 

@@ -129,6 +129,8 @@ def _show(found: Comparison, items: Sequence[Difference]) -> None:
     count = sum(item.counts and item.change not in ("equal", "unknown") for item in found.items)
     unknown = sum(item.counts and item.change == "unknown" for item in found.items)
     summary = counted(count, "difference") if count else "no relevant difference"
+    if found.code == "changed":
+        summary += ", and the code differs"
     output.line(summary + (f", {unknown} unknown without --content" if unknown else ""))
 
 

@@ -171,14 +171,30 @@ def _surroundings(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         name = " ".join(str(part) for part in (python.get("implementation"), python.get("version")) if part)
         yield "python", ", ".join(one_line(part) for part in (name, environment.get("platform")) if part)
     if isinstance(git := environment.get("git"), dict):
-        parts = (str(git.get("commit") or "")[:12], git.get("branch"), "with changes" if git.get("dirty") else "")
+        parts = (str(git.get("commit") or "")[:12], git.get("branch"), _changes(git))
         yield "git", ", ".join(one_line(part) for part in parts if part)
+    if isinstance(job := environment.get("scheduler"), dict):
+        yield "job", ", ".join(f"{one_line(name, 100)}={one_line(value)}" for name, value in job.items())
     if isinstance(argv := environment.get("argv"), list):
         import shlex
 
         yield "command", shlex.join(map(str, argv))
     if environment.get("cwd"):
         yield "folder", str(environment["cwd"])
+
+
+def _changes(git: Mapping[str, Any]) -> str:
+    """Return what is known of the changes of a checkout: whether there are some, and the patch."""
+    patch = git.get("patch")
+    if not isinstance(patch, dict) or not isinstance(patch.get("size"), int):
+        return "with changes" if git.get("dirty") else ""
+    left_out = patch.get("omitted")
+    parts = (
+        f"patch of {display.size(max(0, patch['size']))}",
+        "secrets redacted" if patch.get("redacted") else "",
+        "incomplete" if isinstance(left_out, list) and left_out else "",
+    )
+    return f"with changes ({', '.join(filter(None, parts))})"
 
 
 def _failure(failure: Failure) -> Iterator[tuple[str]]:

@@ -28,6 +28,7 @@ from notata.errors import (
 from notata.manifest import Document, valid_receipts
 from notata.manifest.trust import whole_digest
 from notata.mirror.evidence import digest_of
+from notata.run.inputs import stored
 from notata.run.parameters import FILES as PARAMS
 from notata.search.finding import look_up
 from notata.search.places import File, Run
@@ -46,7 +47,14 @@ PARTS: Final = ("run", "params", "metrics", "environment", "files")
 
 _OWN: Final = frozenset({"environment", "lease", "row", "copied"})  # in metadata.json: in another part, or internal
 _ALWAYS: Final = frozenset({"run_id", "url", "start_time", "end_time", "runtime_sec", "resumes", "mirror", "size"})
-_ALWAYS_AROUND: Final = frozenset({"pid"})
+_JOB: Final = (
+    "JOB_ID", "LSB_JOBID", "LSB_JOBINDEX", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_RANK", "PBS_ARRAY_INDEX",
+    "PBS_JOBID", "PMI_RANK", "SGE_TASK_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID",
+    "SLURM_JOB_NODELIST", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_PROCID", "SLURM_RESTART_COUNT", "SLURM_STEP_ID",
+)  # fmt: skip
+_IMPLIED: Final = ("git.patch.size", "git.untracked.files", "installed.packages")  # their digests differ, too
+_ALWAYS_AROUND: Final = frozenset({"pid", *_IMPLIED, *(f"scheduler.{name}" for name in _JOB)})
+_CODE: Final = (keys.PATCH, keys.UNTRACKED, keys.PACKAGES)  # whose digests are in the environment
 _PIECE: Final = 2**20
 _READ_AT_ONCE: Final = 8  # files
 
@@ -109,6 +117,19 @@ class Comparison:
     def unknown(self) -> bool:
         """True if the comparison of an item that counts is unknown."""
         return any(item.counts and item.change == "unknown" for item in self.differences)
+
+    @property
+    def code(self) -> str:
+        """Whether the code of the two runs differs: ``equal``, ``changed``, or ``unknown``.
+
+        The code is the commit and, with changes, the patch and the untracked files.
+        """
+        a, b = (_code_of(run.metadata) for run in (self.a, self.b))
+        if a is None or b is None:
+            return "unknown"
+        if a[0] != b[0] or (all(a[1:]) and all(b[1:]) and a != b):
+            return "changed"
+        return "equal" if a == b and all(a[1:]) else "unknown"
 
     @property
     def equal(self) -> bool:
@@ -203,7 +224,7 @@ class _Side:
         if part == "run":
             return self._state()
         if part == "environment":
-            return dict(_flattened(self.run.metadata.get("environment")))
+            return dict(_flattened(_without_argv(self.run.metadata.get("environment"))))
         params = part == "params"
         if unread := _unread(self.run.metrics_error, params):
             raise DecodeError(f"{self.run.name}: {unread}", url=self.run.url)
@@ -215,7 +236,14 @@ class _Side:
         state: dict[str, Any] = {name: getattr(self.run, name) for name in names}
         if self.run.seconds is not None:
             state["runtime_sec"] = self.run.seconds
-        return {**dict(_flattened(own)), **state}
+        return {**dict(_flattened({**own, **self._inputs()})), **state}
+
+    def _inputs(self) -> dict[str, Any]:
+        """Return digest, version or size of each input that the run recorded. One request if there are some."""
+        if keys.INPUTS not in self.run.entries:
+            return {}
+        found = stored(self.run.store)
+        return {"inputs": {one.url: one.sha256 or one.version or one.size for one in found}}
 
     def files(self) -> dict[str, _File]:
         """Return the files by key, with the manifest entries that match them."""
@@ -225,6 +253,31 @@ class _Side:
                 documents.append(Document.parse_undamaged(self.run.store.read(key)))
         receipts = valid_receipts(entries.values(), {}, filter(None, documents))[0]
         return {key: _File(self.run.file(key), whole_digest(receipts.get(key), entries[key])) for key in entries}
+
+
+def _code_of(metadata: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Return the commit, and the digests of patch and untracked files; empty ones are unknown. None without a commit.
+
+    >>> _code_of({"environment": {"git": {"commit": "3f", "dirty": False}}})
+    ('3f', 'clean', 'unlisted')
+    """
+    environment = metadata.get("environment")
+    git = environment.get("git") if isinstance(environment, dict) else None
+    if not isinstance(git, dict) or not isinstance(git.get("commit"), str):
+        return None
+    patch, untracked = (found if isinstance(found := git.get(name), dict) else {} for name in ("patch", "untracked"))
+    changes = str(patch.get("sha256") or ("clean" if git.get("dirty") is False else ""))
+    return git["commit"], changes, str(untracked.get("sha256") or "unlisted")
+
+
+def _without_argv(environment: object) -> object:
+    """Return the environment with only the beginning of `command`, as `argv` repeats its end."""
+    if not isinstance(environment, dict):
+        return environment
+    command, argv = environment.get("command"), environment.get("argv")
+    if isinstance(command, list) and isinstance(argv, list) and argv and command[-len(argv) :] == argv:
+        return {**environment, "command": command[: -len(argv)]}
+    return environment
 
 
 def _unread(why: str, params: bool) -> str:
@@ -242,7 +295,7 @@ def _values(part: str, a: Mapping[str, Any], b: Mapping[str, Any], *, tolerance:
     """Compare two mappings of names to values."""
     always = {"run": _ALWAYS, "environment": _ALWAYS_AROUND}.get(part, frozenset())
     for name in sorted({**a, **b}):
-        counts = name.partition(".")[0] not in always
+        counts = name not in always and name.partition(".")[0] not in always
         if name not in b:
             yield Difference(part, name, "only_a", a[name], counts=counts)
         elif name not in a:
@@ -363,6 +416,8 @@ def _never_counts(only: Sequence[str]) -> Callable[[str], bool]:
 
     def never_counts(key: str) -> bool:
         if key == keys.METADATA or keys.is_manifest(key) or keys.is_growing(key):
+            return True
+        if ("environment" in only and key in _CODE) or ("run" in only and key == keys.INPUTS):
             return True
         return ("params" in only and key in PARAMS) or ("metrics" in only and key == keys.METRICS)
 
