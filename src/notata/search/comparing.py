@@ -120,7 +120,7 @@ class Comparison:
 
     @property
     def code(self) -> str:
-        """Whether the code of the two runs differs: ``equal``, ``changed``, or ``unknown``.
+        """The result for the code of the two runs: ``equal``, ``changed``, or ``unknown``.
 
         The code is the commit and, with changes, the patch and the untracked files.
         """
