@@ -313,7 +313,7 @@ def new_file(path: str, mode: str, data: bytes, *, digits: int = 40) -> bytes | 
     >>> print(new_file("a b.py", "100644", b"x = 1\n").decode(), end="")
     diff --git a/a b.py b/a b.py
     new file mode 100644
-    index 0000000000000000000000000000000000000000..abc23a45a3e3f1abbb5db6af4b9d4b6dfd5ee1ba
+    index 0000000000000000000000000000000000000000..7d4290a117a4ddcc11daae7ea675841033830c8f
     --- /dev/null
     +++ b/a b.py
     @@ -0,0 +1 @@
