@@ -29,9 +29,9 @@ def written(place: Place) -> None:
             log.bytes(f"odd/{name}", name.encode())
 
 
-def published(source: Place, url: str, target: Place | None = None) -> None:
+def published(source: Place, url: str, target: Place | None = None, exclude: str = "none") -> None:
     options = None if target is None else target.options
-    publish(f"{source.url}/log_a", url, storage_options=source.options, output_options=options)
+    publish(f"{source.url}/log_a", url, exclude=exclude, storage_options=source.options, output_options=options)
 
 
 def checked(files: dict[str, bytes], source: Place) -> None:
@@ -56,20 +56,22 @@ def test_a_run_of_each_storage_is_published_and_a_crate_written_to_each(place: P
     checked(files, place)
     published(place, f"{place.url}/crates/crate.zip", place)
     assert place.bytes("crates/crate.zip") == data
-    published(place, f"{place.url}/crates/crate", place)
+    published(place, f"{place.url}/crates/crate", place, exclude="large")
     start = "crates/crate/"
-    assert {name.removeprefix(start): place.bytes(name) for name in place.names() if name.startswith(start)} == {
-        name: content for name, content in files.items() if not name.endswith("/log.txt")
-    }
+    found = {name.removeprefix(start): place.bytes(name) for name in place.names() if name.startswith(start)}
+    described = {"ro-crate-metadata.json", "ro-crate-preview.html"}
+    assert found.keys() == {name for name in files if not name.endswith(("/log.txt", "/large"))}
+    assert all(data == files[name] for name, data in found.items() if name not in described)
 
 
 def test_a_crate_that_fails_is_not_there(place: Place) -> None:
     written(place)
     place.store().write("log_a/artifacts/large", bytes(PART + 7))
+    place.put("log_a/params.yaml", b"omega: 3.0\n")
     before = place.names()
-    for name in ("crate.zip", "crate"):
-        with pytest.raises(StorageError, match="artifacts/large has changed"):
-            published(place, f"{place.url}/{name}", place)
+    for name, exclude, changed in (("crate.zip", "none", "large"), ("crate", "large", "params.yaml")):
+        with pytest.raises(StorageError, match=f"{changed} has changed"):
+            published(place, f"{place.url}/{name}", place, exclude)
     assert place.names() == before
 
 
