@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import fsspec
 import numpy as np
 
@@ -16,6 +18,11 @@ def content(url: str) -> bytes:
     return data
 
 
+def by_id(url: str) -> list[dict[str, Any]]:
+    """Return the table of an experiment, whose runs were imported in any order."""
+    return sorted(ExperimentReader(url).table(), key=lambda row: row["run_id"])
+
+
 # -- Sacred ------------------------------------------------------------------------------------------------
 
 
@@ -24,7 +31,7 @@ def test_sacred_runs_go_to_the_folders_of_their_experiments() -> None:
     assert report.new == [
         f"memory://to/{name}" for name in ("decay/runs/log_1", "decay/runs/log_2", "other/runs/log_3")
     ]
-    table = ExperimentReader("memory://to/decay").table()
+    table = by_id("memory://to/decay")
     assert [(row["run_id"], row["status"], row["rate"], row["nested.a"]) for row in table] == [
         ("1", "complete", 0.5, [1, 2]),
         ("2", "failed", 0.5, [1, 2]),
@@ -66,7 +73,7 @@ def test_values_of_jsonpickle_stay_data() -> None:
 def test_dvclive_runs_have_parameters_metrics_and_curves() -> None:
     report = import_runs("dvclive", put("dvclive", "memory://from"), "memory://to")
     assert report.new == ["memory://to/runs/log_dvclive--plain", "memory://to/runs/log_dvclive--timed"]
-    plain, timed = ExperimentReader("memory://to").table()
+    plain, timed = by_id("memory://to")
     assert plain["lr"] == timed["lr"] == 0.1
     assert (plain["net.act"], plain["net.depth"]) == ("relu", 3)
     assert (timed["accuracy"], timed["train.loss"]) == (2, 1 / 3)
