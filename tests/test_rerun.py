@@ -335,9 +335,12 @@ def test_packages_installed_from_the_checkout_come_from_the_worktree(tmp_path: P
 
 def test_packages_that_differ_are_named(run: Path) -> None:
     (run / "code").mkdir()
-    (run / "code/packages.txt").write_text("# all\nmoonlight==1.0\nnumpy==0.1\npytest==\n")
+    (run / "code/packages.txt").write_text(
+        "moonlight==1.0\nnumpy==0.1\npytest==\nsun @ file:///x  # editable, sun==2.0\n"
+    )
     (note,) = [note for note in planned(run).notes if "packages" in note]
     assert "moonlight 1.0 → missing, numpy 0.1 → " in note
+    assert note.endswith(", sun 2.0 → missing")
 
 
 @pytest.mark.parametrize(

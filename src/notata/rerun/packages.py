@@ -15,7 +15,7 @@ from notata.rerun.checkout import is_within
 
 __all__ = ["differing", "editable_folders", "installed"]
 
-_INFO: Final = re.compile(r"(.+?)-([^-]+)\.(?:dist-info|egg-info)")
+_INFO: Final = re.compile(r"(.+?)-([^-]+)(?:-py[\d.]+)?\.(?:dist|egg)-info")
 _FOLDERS: Final = 64
 _ENTRIES: Final = 20_000  # of one folder
 _TEXT: Final = 2**16  # characters of a file

@@ -31,6 +31,7 @@ _CHARACTERS: Final = 200_000  # of all arguments together
 _NAMED: Final = 10
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _PYTHON: Final = re.compile(r"(?:.*[/\\])?(?:python|pypy)[\d.]*(?:\.exe)?", re.IGNORECASE)
+_PACKAGE: Final = re.compile(r"(?:^|[ ,])([A-Za-z0-9][\w.-]*)==([^\s,;#]+)")  # also behind an origin: name @ URL  # …
 _SWEEP: Final = ("sweep", "run")
 _NOTATA: Final = re.compile(r"(?:.*[/\\])?(?:notata(?:\.exe)?|notata[/\\]__main__\.py)")
 _REDACTED: Final = re.compile(rb"^# Secrets are replaced by \*\*\* in:\n((?:#   [^\n]*\n)*)", re.MULTILINE)
@@ -218,9 +219,8 @@ def _packages(data: bytes) -> dict[str, str]:
     """Return names and versions from the list of all installed packages."""
     found: dict[str, str] = {}
     for line in data.decode("utf-8", "replace").splitlines():
-        name, equals, version = line.partition("==")
-        if equals and not name.startswith("#"):
-            found[name.strip()] = version.strip()
+        if match := _PACKAGE.search(line):
+            found[match[1]] = match[2]
     return found
 
 
