@@ -358,6 +358,7 @@ def test_packages_that_differ_are_named(run: Path) -> None:
         ({"environment__command": ["python"]}, "interactive session"),
         ({"environment__command": ["python", "-m", "ipykernel_launcher"]}, "interactive session or a notebook"),
         ({"environment__command": ["python", "x" * 300_000]}, "too long to be shown"),
+        ({"environment__command": ["python", "-c", "from multiprocessing.spawn import spawn_main"]}, "worker process"),
         ({"environment__git": {"commit": "ab" * 20, "dirty": True}}, "the changes are not recorded"),
         ({"environment__git": {"commit": "ab" * 20}}, "cannot find commit abab"),
     ],

@@ -33,6 +33,7 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _PYTHON: Final = re.compile(r"(?:.*[/\\])?(?:python|pypy)[\d.]*(?:\.exe)?", re.IGNORECASE)
 _PACKAGE: Final = re.compile(r"(?:^|[ ,])([A-Za-z0-9][\w.-]*)==([^\s,;#]+)")  # also behind an origin: name @ URL  # …
 _SWEEP: Final = ("sweep", "run")
+_POOLS: Final = ("multiprocessing", "loky")  # what their processes import
 _NOTATA: Final = re.compile(r"(?:.*[/\\])?(?:notata(?:\.exe)?|notata[/\\]__main__\.py)")
 _REDACTED: Final = re.compile(rb"^# Secrets are replaced by \*\*\* in:\n((?:#   [^\n]*\n)*)", re.MULTILINE)
 _LEFT_OUT: Final = re.compile(rb"^# Left out:\n((?:#   [^\n]*\n)*)", re.MULTILINE)
@@ -163,6 +164,9 @@ def _kind(command: Mapping[str, Any], argv: tuple[str, ...], name: str) -> tuple
         return "point", task
     if len(argv) < 2 or any("ipykernel" in argument for argument in argv[:4]):
         raise _refused(name, "it was recorded in an interactive session or a notebook, whose input is unknown")
+    at = argv.index("-c") + 1 if "-c" in argv[:-1] else 0
+    if at and any(word in argv[at] for word in _POOLS):
+        raise _refused(name, "a worker process of a pool made it, and its command line does not name its task")
     return "script", ""
 
 
