@@ -85,6 +85,8 @@ def test_a_worker_s_log_and_warning_have_one_line_of_what_the_folder_says(tmp_pa
     ("ls", "{base}"), ("ls", "-l", "{base}"), ("show", "{run}"), ("table", "{base}"), ("verify", "{run}"),
     ("compare", "{run}", "{run}"), ("tree", "{base}"), ("du", "{base}"), ("tail", "{run}"), ("grep", "x", "{run}"),
     ("rm", "--yes", "{run}"), ("sync", "{run}"), ("sync", "{run}", "{base}/copy"),
+    ("rm", "-r", "--dry-run", "--keep-best", "1:lr", "{base}"), ("pin", "{run}"), ("lineage", "{run}"),
+    ("lineage", "--dot", "{run}"), ("watch", "--all", "--on", "failed,complete,died", "--state", "{base}/s", "{base}"),
 ])  # fmt: skip
 def test_no_command_prints_a_control_sequence(command: tuple[str, ...], text: str, status: str, tmp_path: Path) -> None:
     folder = plant(tmp_path / "outputs", text=text, status=status)
