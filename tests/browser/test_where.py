@@ -122,6 +122,16 @@ def test_the_examples_of_filters_hold_for_the_same_runs(filters: Page) -> None:
     assert different == {*ON_PURPOSE} & {*found}
 
 
+def test_without_a_column_no_run_is_pinned(filters: Page) -> None:
+    runs = [Run("x", "x", "memory://x", "complete"), Run("y", "y", "memory://y", "complete", pinned=True)]
+    for some in (runs, runs[:1]):
+        data = table(some)
+        data["columns"] = [one for one in data["columns"] if one["path"] != "pinned" or len(some) > 1]
+        code = "([data, text]) => filters.whereRows(text, JSON.parse(data), 0).rows"
+        for text in ("pinned", "not pinned"):
+            assert filters.evaluate(code, [digits(data), text]) == in_python(text, some)["rows"]
+
+
 def test_powers_of_negative_numbers_are_those_of_python(filters: Page) -> None:
     powers = [f"({base}) ** {exponent}" for base in ("half", "two") for exponent in ("2", "3", "-1", "2.0", "0.5", "0")]
     runs = [Run("x", "x", "memory://x", "complete", params={"half": -1.5, "two": -2})]

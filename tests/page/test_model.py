@@ -90,6 +90,16 @@ def test_the_facts_of_runs_and_their_series(tmp_path: Path) -> None:
     }
 
 
+def test_pins_are_a_column_if_there_are_any(tmp_path: Path) -> None:
+    sweep(tmp_path)
+    assert "pinned" not in columns_of(runs_page(search.runs(tmp_path), title="t", places=["x"], live=True))
+    search.pin(tmp_path, recursive=True, where="seed == 1")
+    runs = search.runs(tmp_path, values=True)
+    column = columns_of(runs_page(runs, title="t", places=["x"], live=True))["pinned"]
+    assert column["values"] == [run.pinned for run in runs]
+    assert column["type"] == "boolean"
+
+
 def test_a_table_from_index_csv_has_the_series_too(tmp_path: Path) -> None:
     sweep(tmp_path)
     found = search.table(tmp_path)

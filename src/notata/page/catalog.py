@@ -376,4 +376,14 @@ def _looks_same(old: Run, new: Run) -> bool:
     return same and repr(old.params) == repr(new.params) and repr(old.metrics) == repr(new.metrics)  # NaN is not NaN
 
 
-_COMPARED: Final = ("url", "status", "certain", "started", "ended", "files", "failure_reason", "metrics_error")
+_COMPARED: Final = (
+    "url",
+    "status",
+    "certain",
+    "started",
+    "ended",
+    "files",
+    "failure_reason",
+    "metrics_error",
+    "pinned",
+)

@@ -43,7 +43,8 @@ __all__ = [
 _FIRST: Final = ("run_id", "status", "started", "seconds")
 _HIDDEN: Final = ("id", "name", "certain", "why", "ended", "size", "files", "failure_reason", "host")
 _KINDS: Final = {
-    "certain": "boolean", "started": "time", "ended": "time", "seconds": "number", "size": "number", "files": "number",
+    "certain": "boolean", "pinned": "boolean", "started": "time", "ended": "time", "seconds": "number",
+    "size": "number", "files": "number",
 }  # fmt: skip
 _CELLS: Final = 4_000_000  # values of the table; columns beyond are left out
 _COLUMNS: Final = 5000
@@ -175,7 +176,7 @@ class _Table:
     def columns(self) -> list[dict[str, Any]]:
         """Return the columns: the facts to show first, parameters, metrics, and the other facts."""
         first = ["name"] * ("name" in self._usual) + [*_FIRST]
-        last = [name for name in ("failure_reason", "metrics_error") if name in self._usual]
+        last = [name for name in ("failure_reason", "metrics_error", "pinned") if name in self._usual]
         hidden = [name for name in _HIDDEN if name not in (*first, *last)]
         facts = [self._fact(name, is_hidden=False) for name in first]
         facts += [*self._part("params"), *self._part("metrics")]

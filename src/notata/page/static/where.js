@@ -16,7 +16,7 @@ import { beginPatterns } from "./operators.js";
 import { FilterError } from "./syntax.js";
 
 const WHERE_FACTS = new Set(["name", "run_id", "url", "status", "certain", "started", "ended", "age", "seconds", "size",
-  "files", "failure_reason", "metrics_error", "host"]);
+  "files", "failure_reason", "metrics_error", "host", "pinned"]);
 const WHERE_PARTS = ["params", "metrics"];
 const WHERE_TEXTS = new Set(
   ["name", "run_id", "url", "status", "started", "ended", "failure_reason", "metrics_error", "host"]);
@@ -88,6 +88,7 @@ function whereCells({ values, nulls = [] }) {
 }
 
 function whereFact(name, columns, now) {
+  if (name === "pinned" && !columns.has(name)) return () => false; // there is a column only if a run is pinned
   const values = columns.get(name === "age" ? "started" : name)?.values ?? [];
   if (name !== "age") return (row) => (values[row] === "" ? undefined : (values[row] ?? undefined));
   return (row) => (values[row] ? (now - Date.parse(values[row])) / 1000 : undefined);
