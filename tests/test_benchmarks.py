@@ -348,7 +348,7 @@ def test_figures_of_the_same_commit_are_kept(tmp_path: Path) -> None:
 
 def test_measurements_are_chosen_by_letter() -> None:
     assert letters("c,a") == ["a", "c"]
-    assert list(MEASURES) == list("abcdefghijklmnopqrst")
+    assert list(MEASURES) == list("abcdefghijklmnopqrstu")
     assert arguments([]).only == list("abcdefghijklmnos")
     with pytest.raises(ArgumentTypeError, match="no such measurement: x"):
         letters("a,x")

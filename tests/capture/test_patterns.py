@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from notata import ConfigurationError
 from notata.capture.patterns import SEARCHED, Finder, SeriesPattern, required_text, value_of
+from notata.capture.searchers import ProcessSearcher, SlowSearchError, ThreadSearcher, can_explode, searcher_of
 
 
 class Rows:
@@ -21,7 +22,8 @@ class Rows:
         self.rows: list[tuple[Mapping[str, object], object]] = []
         self.warnings: list[str] = []
         self.refuse = refuse
-        self.finder = Finder(SeriesPattern.parse(pattern), self.add, self.warn, clock=self.now)
+        own = SeriesPattern.parse(pattern)
+        self.finder = Finder(own, self.add, self.warn, ThreadSearcher(own.expression, clock=self.now))
         self.time = self.pace = 0.0
 
     def now(self) -> float:
@@ -103,7 +105,7 @@ def test_a_pattern_that_takes_long_is_not_used_again() -> None:
     rows.finder.lines(b"res 1\nres 2\n")
     rows.finder.lines(b"res 3\n")
     assert len(rows.rows) == 1
-    assert "took" in rows.warnings[0]
+    assert "takes too long" in rows.warnings[0]
 
 
 def test_only_the_start_of_a_long_line_is_searched() -> None:
@@ -125,3 +127,41 @@ def test_each_match_contains_the_required_text(expression: str, text: str) -> No
     except re.error:
         return
     assert found is None or required_text(expression) in text
+
+
+# -- patterns that backtrack ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        (r"res = (?P<r>\S+)", False),
+        (r"it +(?P<step>\d+)", False),
+        (r"(?P<r>[^,]{1,20}){3}", False),
+        (r"(?P<r>\d+)+x", True),
+        (r"(?P<r>(?:\d+,)*)", True),
+        (r"(?:x|(?P<r>a*))*b", True),
+        (r".*(?P<r>\d).*x.*", True),
+        (r"(?=(?P<r>a+))*", True),
+    ],
+)
+def test_expressions_that_may_take_forever_are_known(expression: str, expected: bool) -> None:
+    assert can_explode(expression) is expected
+    assert isinstance(searcher_of(expression), ProcessSearcher if expected else ThreadSearcher)
+
+
+def test_a_process_finds_what_a_thread_finds() -> None:
+    expression, lines = r"(?P<list>(?:\d+,)*\d+) (?P<x>é)?", ["1,2,3 é", "no", "4 5 "] * 400
+    process = ProcessSearcher(expression)
+    assert list(process.search(lines)) == list(ThreadSearcher(expression).search(lines))
+    process.close()
+    assert list(process.search(["7 "])) == [{"list": "7", "x": None}]
+    process.close()
+
+
+def test_a_search_that_does_not_end_is_given_up() -> None:
+    process = ProcessSearcher(r"(?P<r>a+)+b", patience=0.3)
+    assert list(process.search(["aab"])) == [{"r": "aa"}]
+    with pytest.raises(SlowSearchError):
+        list(process.search(["a" * 200]))
+    process.close()

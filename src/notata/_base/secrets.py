@@ -25,6 +25,7 @@ from weakref import WeakSet
 __all__ = [
     "HIDDEN",
     "HINTS",
+    "USER_HINTS",
     "Holder",
     "Values",
     "arguments",
@@ -370,6 +371,9 @@ def _element(found: re.Match[str]) -> str:
 
 _SIGNED: Final = frozenset({"StringToSign", "CanonicalRequest", "StringToSignBytes", "CanonicalRequestBytes"})
 
+USER_HINTS: Final = ("-u", "--proxy", "--login")
+"""Those of `HINTS` that count only together with a colon: ``-u name:password``."""
+
 _Rule = tuple[tuple[str, ...], re.Pattern[str], Callable[[re.Match[str]], str]]
 
 _RULES: Final[tuple[_Rule, ...]] = (
@@ -392,7 +396,7 @@ _RULES: Final[tuple[_Rule, ...]] = (
      re.compile(r"(?<![A-Za-z0-9])(?:gh[pousr]_|github_pat_|glpat-|hf_|sk-|[sr]k_(?:live|test)_|xox[a-z]-|xapp-|npm_|"
                 r"pypi-|dop_v1_|AIza|ya29\.|SG\.)([\w.-]{8,})"), _token),
     (("</",), re.compile(r"(<([\w:-]+)>)([^<>]+)(?=</)"), _element),
-    (("-u", "--proxy", "--login"), re.compile(rf"""({_USER}[^\s"':/]+:)([^\s"']+)"""), _user),
+    (USER_HINTS, re.compile(rf"""({_USER}[^\s"':/]+:)([^\s"']+)"""), _user),
 )  # fmt: skip
 
 _NAMED: Final = (

@@ -40,6 +40,7 @@ PATIENCE: Final = 60.0
 
 _SHOW_FIRST: Final = 10.0  # seconds until the state of a progress bar is shown; then twice as many, up to
 _SHOW_LAST: Final = 600.0  # this many
+_BLOCK: Final = 2**17  # bytes that are handled at once; the system does not reuse the memory of larger blocks
 _RETRIED: Final = 1.0  # seconds between two checks whether a storage that failed works again
 _POLL: Final = 0.5  # seconds between two attempts while `feed` waits
 
@@ -134,8 +135,9 @@ class Output:
             own = self._streams.get(stream)
             if own is None:
                 own = self._streams[stream] = _Stream(self._redact, self._clock())
-            for part in own.screen.feed(data):
-                self._keep(part, stream)
+            for start in range(0, len(data), _BLOCK):
+                for part in own.screen.feed(data[start : start + _BLOCK]):
+                    self._keep(part, stream)
             self._show(own, stream)
 
     def take(self, data: bytes) -> int:

@@ -7,13 +7,13 @@ r"""Find values in output by regular expressions: each match becomes a row of a 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from notata._base import keys
 from notata._base.terminal import quoted
+from notata.capture.searchers import Searcher, SlowSearchError, searcher_of
 from notata.errors import ConfigurationError, KeyNameError
 from notata.series.rows import RESERVED, STEP, Scalar
 
@@ -25,7 +25,6 @@ SERIES: Final = "output"
 SEARCHED: Final = 1000
 """Characters of a line that are searched."""
 
-_SLOW: Final = 1.0  # seconds that one search may take
 _NAME: Final = re.compile(r"([\w./-]+):: ?")
 _NUMBER: Final = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdDqQ][-+]?\d+|[-+]\d{3})?")
 _INTEGER: Final = re.compile(r"[-+]?\d{1,18}")
@@ -138,13 +137,13 @@ class Finder:
     """Searches blocks of output for one pattern.
 
     Only lines with a text that each match contains are searched, if the pattern has such a text. A pattern whose search
-    of one line takes more than a second is not used again.
+    takes too long is not used again, see `notata.capture.searchers`.
 
     Args:
         pattern: The pattern.
         add: Adds a row: its values, and its step or None.
         warn: Logs a warning, with arguments as in `logging`.
-        clock: Returns a time in seconds.
+        searcher: Searches lines; by default `searcher_of` the pattern.
     """
 
     def __init__(
@@ -152,12 +151,12 @@ class Finder:
         pattern: SeriesPattern,
         add: Callable[[dict[str, Scalar], int | None], object],
         warn: Callable[..., object],
-        clock: Callable[[], float] = time.perf_counter,
+        searcher: Searcher | None = None,
     ) -> None:
         self._pattern = pattern
-        self._search = _compiled(pattern.expression).finditer
+        self._searcher = searcher_of(pattern.expression) if searcher is None else searcher
         self._literal = required_text(pattern.expression).encode()
-        self._add, self._warn, self._clock = add, warn, clock
+        self._add, self._warn = add, warn
         self._is_used = True
         self._refused = 0
 
@@ -165,19 +164,16 @@ class Finder:
         """Search whole lines."""
         if not self._is_used or (self._literal and self._literal not in block):
             return
-        for line in self._candidates(block):
-            started = self._clock()
-            for found in self._search(line):
-                self._found(found.groupdict())
-            if self._clock() - started > _SLOW:
-                self._is_used = False
-                self._warn(
-                    "The pattern %r is not used any more: its search of one line took %.1f s. Write it without "
-                    "nested repetitions, such as (a+)+",
-                    self._pattern.expression,
-                    self._clock() - started,
-                )
-                return
+        try:
+            for groups in self._searcher.search(self._candidates(block)):
+                self._found(groups)
+        except SlowSearchError:
+            self._is_used = False
+            self._warn(
+                "The pattern %r is not used any more: its search takes too long. Write it without nested repetitions, "
+                "such as (a+)+, and with few parts such as .*",
+                self._pattern.expression,
+            )
 
     def _candidates(self, block: bytes) -> Iterator[str]:
         literal = self._literal
@@ -211,7 +207,8 @@ class Finder:
                 )
 
     def finish(self) -> None:
-        """Log the number of matches that could not be stored."""
+        """Log the number of matches that could not be stored. The finder can still be used."""
+        self._searcher.close()
         if self._refused > 1:
             self._warn("%d matches of the pattern %r are not stored", self._refused, self._pattern.expression)
         self._refused = 0

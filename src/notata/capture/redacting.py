@@ -55,7 +55,8 @@ class Redactor:
         self._forms: frozenset[str] = frozenset()
         self._encoded: list[bytes] = []
         self._raw_forms: list[bytes] = []
-        self._words: list[bytes] = []
+        self._words: list[bytes] = []  # a template with one of them may have a secret
+        self._users: list[bytes] = []  # the same, if it also has a colon
         self._carried = b""  # the end of a piece, which belongs to the next one
         self._is_continued = False
         self._skips_value = False
@@ -125,8 +126,10 @@ class Redactor:
         self._encoded = [form.encode("utf-8", "surrogatepass") for form in forms]
         templates = {form: form.translate(_LOWER, _NUMERIC) for form in self._encoded}
         self._raw_forms = [form for form, template in templates.items() if len(template) < 3]
-        hints = {hint.encode().translate(_LOWER, _NUMERIC) for hint in secrets.HINTS}
+        users = {_template(hint) for hint in secrets.USER_HINTS}
+        hints = {_template(hint) for hint in secrets.HINTS} - users
         self._words = sorted(hints | {template for template in templates.values() if len(template) >= 3})
+        self._users = sorted(users)
 
     def _is_suspicious(self, block: bytes) -> bool:
         """Check whether a block may contain a secret, by the templates of its lines."""
@@ -137,7 +140,10 @@ class Redactor:
         if not new:
             return False
         text = b"\n".join(new)
-        if words := [word for word in self._words if word in text]:
+        words = [word for word in self._words if word in text]
+        if b":" in text and any(word in text for word in self._users):
+            words.append(b":")
+        if words:
             suspicious = {line for line in new if any(word in line for word in words)}
             self._remember(self._harmless, new - suspicious)
             return True
@@ -195,3 +201,7 @@ class Redactor:
             return []
         self._key_lines = 0
         return [line]
+
+
+def _template(hint: str) -> bytes:
+    return hint.encode().translate(_LOWER, _NUMERIC)

@@ -95,6 +95,11 @@ class Sites(contextlib.AbstractContextManager["Sites"]):
             for folder in self._folder.glob(pattern):
                 shutil.rmtree(folder)
 
+    @staticmethod
+    def clear_folder(folder: Path) -> None:
+        """Free the disk space of one folder."""
+        shutil.rmtree(folder, ignore_errors=True)
+
     def _server(self, kind: str) -> servers.Server:
         if kind not in self._servers:
             start = {

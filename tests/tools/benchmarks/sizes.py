@@ -53,6 +53,8 @@ class Sizes:
         page_runs: Runs of a report.
         page_rows: Rows of each of their series.
         view_runs: Runs of a page that shows a bucket.
+        output: Bytes of a program's output.
+        outputs: Repetitions of it.
         page_updates: New rows whose way to the page is measured.
     """
 
@@ -97,6 +99,8 @@ class Sizes:
     page_runs: int = 1000
     page_rows: int = 10_000
     view_runs: int = 10_000
+    output: int = 10**9
+    outputs: int = 3
     page_updates: int = 10
 
 
@@ -143,5 +147,7 @@ QUICK = Sizes(
     page_runs=10,
     page_rows=100,
     view_runs=40,
+    output=10**6,
+    outputs=1,
     page_updates=2,
 )

@@ -17,6 +17,7 @@ from tests.tools.benchmarks.measures import (
     local,
     log_lines,
     long_series,
+    output,
     page,
     series,
     series_reading,
@@ -50,6 +51,7 @@ MEASURES: dict[str, Callable[[Bench], list[Result]]] = {
     "r": long_series.measure,
     "s": syncing.measure,
     "t": largest_index.measure,
+    "u": output.measure,
 }
 ON_DEMAND = ("p", "q", "r", "t")
 """Measurements that are slow, or that need a browser or a network."""
