@@ -20,6 +20,7 @@ from notata.store import Location, open_base
 if TYPE_CHECKING:
     import pandas as pd
 
+    from notata.capture.options import Capture
     from notata.store.stored_path import StoredPath
     from notata.sweep.point import Task
     from notata.sweep.result import SweepResult
@@ -41,6 +42,7 @@ class LogbookOptions(TypedDict, total=False):
     monitor: bool | float | None
     parent: Logbook | LogReader | Location | None
     code: bool | None
+    capture: bool | Capture
 
 
 class Experiment:
@@ -69,7 +71,7 @@ class Experiment:
             the same path below it as the run: ``<mirror>/<name>/runs/log_<run_id>``. For storage options, pass a
             `MirrorStorage`.
         **options: Options for each `Logbook`: `heartbeat`, `environment`, `log_level`, `echo`, `handle_sigterm`,
-            `failure_variables`, `background`, `manifest`, `monitor`, `parent`, `code`.
+            `failure_variables`, `background`, `manifest`, `monitor`, `parent`, `code`, `capture`.
 
     Raises:
         KeyNameError: The name is not legal on every backend.

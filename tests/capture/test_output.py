@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notata import ConflictError, Logbook, StorageError
+from notata import Capture, ConflictError, Experiment, Logbook, StorageError
 from notata.capture import Output, SeriesPattern
 from notata.growing import GrowingFile
 
@@ -199,3 +200,16 @@ def test_a_failed_run_has_its_output(tmp_path: Path) -> None:
         log._open_output().feed(b"before\nit fails")  # noqa: SLF001
         _ = 1 / 0
     assert (tmp_path / "log_r/output.txt").read_bytes() == b"before\nit fails"
+
+
+def test_runs_of_an_experiment_and_of_a_sweep_capture(tmp_path: Path) -> None:
+    experiment = Experiment("loud", tmp_path, capture=Capture(series=[r"dt (?P<dt>\S+)"]))
+    experiment.sweep(_loud, [{"dt": 0.1}, {"dt": 0.2}])
+    for dt in (0.1, 0.2):
+        folder = tmp_path / "loud/runs" / f"log_{experiment.run_id(dt=dt)}"
+        assert (folder / "output.txt").read_text() == f"dt {dt}\n"
+        assert (folder / "series/output.jsonl").exists()
+
+
+def _loud(log: Logbook, dt: float) -> None:
+    os.write(1, b"dt %.1f\n" % dt)

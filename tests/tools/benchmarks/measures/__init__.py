@@ -53,5 +53,5 @@ MEASURES: dict[str, Callable[[Bench], list[Result]]] = {
     "t": largest_index.measure,
     "u": output.measure,
 }
-ON_DEMAND = ("p", "q", "r", "t")
-"""Measurements that are slow, or that need a browser or a network."""
+ON_DEMAND = ("p", "q", "r", "t", "u")
+"""Measurements that are slow, or that need a browser, a compiler or a network."""
