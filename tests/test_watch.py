@@ -26,6 +26,7 @@ from notata.search.notifying import Command, DeliveryError, Webhook
 from notata.store import Blob, open_store
 from notata.store.in_flight import started_in_thread
 from notata.store.wrapper import Wrapper
+from notata.table import LARGE, Row, write_parts
 from notata.testing import FaultyBackend
 from tests.backends import Place
 from tests.command import notata, process
@@ -145,6 +146,21 @@ def test_several_places_have_a_first_look_each(base: str, tmp_path: Path) -> Non
     fail(f"{base}/y", "y1")
     look = watcher([f"{base}/x", f"{base}/y"], tmp_path).look()
     assert (ids(look.alerts), look.old) == (["x2"], 1)
+
+
+def test_runs_of_a_large_index_are_not_listed(base: str, tmp_path: Path) -> None:
+    store = open_store(f"{base}/large")
+    began = "2026-11-01T10:00:00+00:00"
+    rows = [Row(f"r{n:05}", "complete", started=began, ended=began, seconds=1.0, host="n1") for n in range(LARGE)]
+    write_parts(store, [*rows, Row("bad", "failed", failure_reason="old", started=began)])
+    watching = watcher(base, tmp_path)
+    first = watching.look()
+    assert (first.alerts, first.old) == ([], 1)
+    assert "10,001 runs from the index" in first.notes[0]
+    write_parts(store, [Row("bad", "failed", failure_reason="again", started=began, attempt=1, time=2e9, host="n2")])
+    [alert] = watching.look().alerts
+    assert (alert.run_id, alert.why, alert.attempt, alert.host) == ("bad", "again", 1, "n2")
+    assert watching.look().alerts == []
 
 
 # -- what fails ----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -97,7 +98,8 @@ def watch(asked: Asked, on: list[str], notify: str | None, every: str | None, **
 
 def _print(look: Look, watcher: Watcher, asked: Asked, *, shows: bool) -> int:
     """Print the result of one look, and return its exit code."""
-    print_notes(look.notes)
+    if sys.stderr.isatty():  # cron would send them by mail at each look
+        print_notes(look.notes)
     if look.is_busy:
         output.error_line(f"Note: another process is looking ({watcher.state_file}); nothing was done")
     if look.more_errors:
