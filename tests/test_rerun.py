@@ -539,7 +539,7 @@ def test_secret_options_do_not_reach_the_script(run: Path, repository: Path, tmp
     (repository / "sub/fit.py").write_text(dump)
     git(repository, "commit", "-qam", "dump")
     tell(run, environment__git={"commit": head(repository), "dirty": False})
-    made = replace(plan(run, run_id="new"), options={"secret": "s3cr3tvalue", "endpoint_url": "http://h"})
+    made = replace(plan(run, run_id="new"), base_options={"secret": "s3cr3tvalue", "endpoint_url": "http://h"})
     with pytest.raises(RunMissingError, match="recorded no run 'new'"):
         rerun(made)
     told = (tmp_path / "dump").read_text()

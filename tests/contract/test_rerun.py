@@ -78,4 +78,6 @@ def test_a_script_is_repeated_into_a_bucket(
     assert done.status == "complete"
     assert place.bytes("log_b/artifacts/result.txt") == b"same"
     assert not os.path.exists(repository / "outputs")
+    near = plan(f"{place.url}/log_a", base_dir=repository.parent / "near", storage_options=place.options)
+    assert (near.base.is_local, near.base_options) == (True, None)  # the options of a bucket are not those of a disk
     place.store().clear()

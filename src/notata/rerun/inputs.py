@@ -13,7 +13,7 @@ from notata.run.inputs import Input, stored
 from notata.run.inspection import Inspector
 from notata.store import Store
 
-__all__ = ["ChangedInput", "changed_inputs", "inputs_of"]
+__all__ = ["ChangedInput", "changed_inputs", "inputs_of", "scheme_of"]
 
 _WORKERS: Final = 1000
 
@@ -48,8 +48,17 @@ def inputs_of(store: Store) -> list[Input]:
     return [*last.values()]
 
 
+def scheme_of(place: str) -> str:
+    """Return the protocol of a URL; empty for a path.
+
+    >>> scheme_of("s3://bucket/a"), scheme_of("/data/a")
+    ('s3', '')
+    """
+    return place.partition("://")[0] if "://" in place else ""
+
+
 def changed_inputs(
-    inputs: list[Input], place: Callable[[str], str], options: Mapping[str, Any] | None
+    inputs: list[Input], place: Callable[[str], str], run: str, options: Mapping[str, Any] | None
 ) -> list[ChangedInput]:
     """Return the inputs that have changed or are missing.
 
@@ -58,23 +67,29 @@ def changed_inputs(
     Args:
         inputs: The inputs.
         place: Returns where an input is looked up, as a file of the checkout is in the worktree.
-        options: Storage options for fsspec.
+        run: The URL of the run.
+        options: Its storage options, which also hold for inputs on the same kind of storage.
     """
     inspector = Inspector("")
-    return [changed for one in inputs if (changed := _changed(one, inspector, place(one.url), options)) is not None]
+    found = []
+    for one in inputs:
+        where = place(one.url)
+        given = options if scheme_of(where) == scheme_of(run) else None
+        if (changed := _changed(one, inspector, where, given)) is not None:
+            found.append(changed)
+    return found
 
 
 def _changed(one: Input, inspector: Inspector, place: str, options: Mapping[str, Any] | None) -> ChangedInput | None:
-    given = options if "://" in place else None
     try:
-        now = inspector.inspect(place, False, given).found
+        now = inspector.inspect(place, False, options).found
         if None not in (one.size, now.size) and one.size != now.size:
             return ChangedInput(one.url, f"{one.size} bytes", f"{now.size} bytes")
         if one.version and now.version and not one.sha256:
             return None if one.version == now.version else ChangedInput(one.url, one.version, now.version)
         if not one.sha256:
             return None
-        now = inspector.inspect(place, True, given).found
+        now = inspector.inspect(place, True, options).found
     except MissingError:
         return ChangedInput(one.url, _facts(one), "missing")
     except NotataError as error:

@@ -15,7 +15,7 @@ from notata._base.terminal import one_line, safe
 from notata.errors import ConfigurationError, KeyNameError, RunMissingError
 from notata.rerun.arguments import interpreter, shown_command, texts_of, with_values
 from notata.rerun.checkout import Repository, find_repository
-from notata.rerun.inputs import inputs_of
+from notata.rerun.inputs import inputs_of, scheme_of
 from notata.rerun.packages import differing, editable_folders
 from notata.rerun.places import places_of
 from notata.rerun.recorded import Recorded, recorded
@@ -51,7 +51,8 @@ class Plan:
         python: The interpreter of a script.
         notes: Sentences about what is not as it was.
         editable: Folders of the checkout from which packages are imported that were installed from there.
-        options: Storage options for the runs.
+        options: Storage options for the old run.
+        base_options: Storage options for the new run.
     """
 
     run: Recorded
@@ -67,6 +68,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     editable: tuple[str, ...] = ()
     options: Mapping[str, Any] | None = field(default=None, repr=False)
+    base_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Yield what will be done, as names and texts without control characters."""
@@ -112,7 +114,7 @@ def plan(
         repository: A folder of a local repository that has the commit; by default that of the current folder, or that
             of the working folder that the run recorded.
         force: Accept runs of experiments whose script makes other runs, too.
-        storage_options: Options for fsspec, for both runs.
+        storage_options: Options for fsspec, for the old run, and for the new one on the same kind of storage.
 
     Cost: up to ten reads, and a listing if the run has workers; some calls of git.
 
@@ -121,50 +123,62 @@ def plan(
         RunMissingError: There is no run.
         StorageError: The run cannot be read.
     """
-    target = Target(url, storage_options) if not isinstance(url, Target) else url
-    target, run = _recorded(target)
+    target, run = _recorded(url if isinstance(url, Target) else Target(url, storage_options))
     store = target.folder
+    new_id = _new_id(run.run_id) if run_id is None else run_id
+    keys.run_folder(new_id)
+    base, base_options = _base_of(target, store, base_dir)
+    _check(run, target, store, base, force=force)
+    found = find_repository(repository, run.folder, run.commit)
+    places = places_of(run, found)
+    run = replace(run, argv=places.argv)
+    argv, python, note = _command(run, dict(params or {}))
+    editable = editable_folders(python or sys.executable, places.top) if places.top else ()
+    return Plan(
+        run=run,
+        run_id=new_id,
+        base=base,
+        repository=found,
+        top=places.top,
+        folder=places.folder,
+        argv=tuple(argv),
+        values=dict(params or {}),
+        inputs=tuple(inputs_of(store)),
+        python=python,
+        notes=tuple(filter(None, (*places.notes, note, *_notes(run, python or sys.executable, places.top, editable)))),
+        editable=editable,
+        options=target.storage_options,
+        base_options=base_options,
+    )
+
+
+def _check(run: Recorded, target: Target, store: Store, base: Store, *, force: bool) -> None:
+    """Refuse runs whose command would do other things, too, or could not store the new run.
+
+    Raises:
+        ConfigurationError: The run is one of these.
+    """
     if run.kind == "script" and not force and _is_of_experiment(target, store):
         raise ConfigurationError(
             f"cannot rerun run {run.run_id!r} at {run.url}: it belongs to an experiment, and its script may make "
             "all runs of the experiment again. Start the script yourself, or pass force=True (--force) if it makes "
             "this run only. A point of notata sweep run can be rerun alone"
         )
-    new_id = _new_id(run.run_id) if run_id is None else run_id
-    keys.run_folder(new_id)
-    base = _base_of(target, store, base_dir, storage_options)
     if run.kind != "program" and not base.shared:
         raise ConfigurationError(
             f"cannot store the new run in {base.url}: the script runs in another process, which does not see it. "
             "Name a disk or a bucket with base_dir= (--base-dir)"
         )
-    found = find_repository(repository, run.folder, run.commit)
-    places = places_of(run, found)
-    run = replace(run, argv=places.argv)
-    argv, python, more = _command(run, dict(params or {}))
-    notes = [*places.notes, *more, *_packages_note(run, python or sys.executable)]
-    editable = editable_folders(python or sys.executable, places.top) if places.top else ()
+
+
+def _notes(run: Recorded, python: str, top: str, editable: tuple[str, ...]) -> Iterator[str]:
+    """Yield what is not as it was."""
+    yield from _packages_note(run, python)
     if editable:
-        names = listed((one_line(os.path.relpath(path, places.top)) for path in editable), _PACKAGES)
-        notes.append(f"packages that are installed from the checkout are imported from the worktree: {names}")
+        names = listed((one_line(os.path.relpath(path, top)) for path in editable), _PACKAGES)
+        yield f"packages that are installed from the checkout are imported from the worktree: {names}"
     if run.left_out:
-        names = ", ".join(run.left_out[:_PACKAGES])
-        notes.append(f"changed files that the patch does not have: {names}")
-    return Plan(
-        run,
-        new_id,
-        base,
-        found,
-        places.top,
-        places.folder,
-        tuple(argv),
-        dict(params or {}),
-        tuple(inputs_of(store)),
-        python,
-        tuple(notes),
-        editable,
-        target.storage_options,
-    )
+        yield f"changed files that the patch does not have: {listed(run.left_out, _PACKAGES)}"
 
 
 def _recorded(target: Target) -> tuple[Target, Recorded]:
@@ -194,24 +208,31 @@ def _is_of_experiment(target: Target, store: Store) -> bool:
     return above is not None and (above.exists(keys.INDEX) or above.has_folder(_INDEX))
 
 
-def _base_of(target: Target, store: Store, base_dir: URL | None, options: Mapping[str, Any] | None) -> Store:
-    """Return the store of the folder for the new run: by default, the one that contains the old run.
+def _base_of(target: Target, store: Store, base_dir: URL | None) -> tuple[Store, Mapping[str, Any] | None]:
+    """Return the store of the folder for the new run, and its storage options.
+
+    By default, it is the folder that contains the old run. The options of the old run also hold for another folder on
+    the same kind of storage.
 
     Raises:
         ConfigurationError: The folder that contains the old run has no address.
     """
+    options = target.storage_options
+    if isinstance(base_dir, Target):
+        return base_dir.folder, base_dir.storage_options
     if base_dir is not None:
-        return open_base(base_dir.url if isinstance(base_dir, Target) else base_dir, options)
+        own = options if scheme_of(str(getattr(base_dir, "url", base_dir))) == scheme_of(store.url) else None
+        return open_base(base_dir, own), own
     above = target.above(1) if not target.pattern else None
     if above is None or store.url.rpartition("/")[0] != above.url.rstrip("/"):
         raise ConfigurationError(
             f"cannot name the folder that contains {store.url}: name one for the new run with base_dir= (--base-dir)"
         )
-    return above
+    return above, options
 
 
-def _command(run: Recorded, values: dict[str, str]) -> tuple[list[str], str, list[str]]:
-    """Return the command to show, the interpreter of a script, and notes.
+def _command(run: Recorded, values: dict[str, str]) -> tuple[list[str], str, str]:
+    """Return the command to show, the interpreter of a script, and a note if that is another one.
 
     Raises:
         ConfigurationError: A parameter cannot be replaced.
@@ -227,13 +248,13 @@ def _command(run: Recorded, values: dict[str, str]) -> tuple[list[str], str, lis
                 f"{shown_command(run.argv)[:500]}"
             )
         texts = program_texts(run, values)
-        return fill(run.argv, {**texts, "run_id": "{run_id}"}), "", []
+        return fill(run.argv, {**texts, "run_id": "{run_id}"}), "", ""
     python, note = interpreter(run.python, run.argv[0])
     if run.kind == "point":
         if values and (unknown := [name for name in values if name not in run.params]):
             raise ConfigurationError(f"cannot set {one_line(unknown[0], 100)}: the point has no such parameter")
-        return [python, "-m", POINT, run.task, *_shown_values(run, values)], python, [note] if note else []
-    return with_values([python, *run.argv[1:]], values), python, [note] if note else []
+        return [python, "-m", POINT, run.task, *_shown_values(run, values)], python, note
+    return with_values([python, *run.argv[1:]], values), python, note
 
 
 def program_texts(run: Recorded, values: Mapping[str, str]) -> dict[str, str]:

@@ -88,7 +88,7 @@ def rerun(
         for note in _notes_about(worktree, planned):
             tell(note)
             notes.append(note)
-        changed = changed_inputs([*planned.inputs], _places(planned, worktree), planned.options)
+        changed = changed_inputs([*planned.inputs], _places(planned, worktree), run.url, planned.options)
         if changed and not agree(changed):
             raise ConfigurationError(_changed_message(changed))
         if before:
@@ -215,7 +215,7 @@ def _run_python(planned: Plan, worktree: Worktree, folder: str, environ: dict[st
         planned.run_id,
         planned.base.url,
         _origin(planned),
-        public_options(planned.options or {}),
+        public_options(planned.base_options or {}),
         run.task if is_point else "",
         {**run.params, **_parsed(planned.values)} if is_point else {},
     )
