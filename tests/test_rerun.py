@@ -9,6 +9,7 @@ import pty
 import socket
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -446,7 +447,10 @@ def test_a_run_of_a_dirty_checkout_gives_the_same_bytes(repository: Path, tmp_pa
     assert git(repository, "worktree", "list").count("\n") == 0
 
 
-def test_a_parameter_gets_another_value_and_the_difference_is_told(run: Path, repository: Path, tmp_path: Path) -> None:
+def test_a_parameter_gets_another_value_and_the_difference_is_told(
+    run: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # of the worktree, which stays
     (tmp_path / "mesh.txt").write_text("1 2 3")
     unchanged = {"url": str(tmp_path / "mesh.txt"), "size": 5, "sha256": hashlib.sha256(b"1 2 3").hexdigest()}
     inside = {"url": str(repository / "sub/model.py"), "size": (repository / "sub/model.py").stat().st_size}

@@ -124,7 +124,7 @@ def publish(
     >>> with Logbook("pendulum", "memory://publish", params={"length": 2.0}) as run:
     ...     path = run.text("notes", "swings")
     >>> print(publish("memory://publish/log_pendulum", "memory://crates/pendulum.zip", license="CC-BY-4.0"))
-    memory://crates/pendulum.zip: 1 run, 5 files, ... kB
+    memory://crates/pendulum.zip: 1 run, ... files, ... kB
     """
     query = Query.of(urls, status=status, where=where, storage_options=storage_options)
     query.failed = raise_error  # a crate that lacks a place is not complete
