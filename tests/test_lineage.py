@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from notata import Experiment, Logbook, RunMissingError, Storage, search
+from notata import Experiment, Logbook, RunMissingError, Storage, search, sync
 from notata.search import Lineage
 from notata.store import Store, open_store
 from notata.testing import FaultyBackend
@@ -190,6 +190,24 @@ def test_runs_elsewhere_are_followed_only_if_the_user_says_so(base: str) -> None
     assert links(search.lineage(f"{there}/log_far", up=False)) == []
     found = search.lineage(f"{there}/log_far", up=False, within=[base])
     assert links(found) == [("log_a", "log_far", "parent", "", "")]
+
+
+def test_runs_that_were_copied(base: str, tmp_path: Path) -> None:
+    run(base, "mesh")
+    run(base, "fit", parent=f"{base}/log_mesh", inputs=(f"{base}/log_mesh/artifacts/n.txt",))
+    copy = tmp_path / "copy"
+    sync(base, copy)
+    assert notes(search.lineage(copy / "log_fit"))["log_mesh"] == "not followed"
+    wanted = [("log_fit", "log_mesh", "parent", "", ""), ("log_fit", "log_mesh", "input", "artifacts/n.txt", "same")]
+    for found in (
+        search.lineage(copy / "log_fit", moved=base),
+        search.lineage(copy / "log_mesh", moved=["memory://other", f"{base}/"]),
+    ):
+        assert links(found) == wanted
+        assert {node.status for node in found.nodes.values()} == {"complete"}
+        assert all(url.startswith(str(copy)) for url in found.nodes)
+    done = notata("lineage", "copy/log_fit", "--moved", base, "--up", folder=tmp_path)
+    assert "└─ copy/log_mesh (complete)  parent, artifacts/n.txt" in done.stdout
 
 
 def test_hostile_addresses_are_data(base: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,12 @@ _INDENT: Final = ("├─ ", "│  ", "└─ ", "   ")
     shell_complete=complete_url,
     help="Look at runs below this place, too; may be repeated. Runs elsewhere are named, but not looked at.",
 )
+@click.option(
+    "--moved",
+    multiple=True,
+    metavar="URL",
+    help="Where the base folder of the run was before it was moved or copied; may be repeated.",
+)
 @click.option("--depth", type=click.IntRange(1, 200), default=20, show_default=True, metavar="N", help="Generations.")
 @click.option("--dot", is_flag=True, help="Text for Graphviz.")
 @storage_option()
@@ -60,6 +66,7 @@ def lineage(
     down: bool,
     within: tuple[str, ...],
     follow: tuple[str, ...],
+    moved: tuple[str, ...],
     depth: int,
     dot: bool,
     storage_options: dict[str, Any],
@@ -82,6 +89,7 @@ def lineage(
         down=down or both,
         within=list(within) or None,
         follow=list(follow),
+        moved=moved,
         depth=depth,
         storage_options=storage_options or None,
         failed=collector,

@@ -53,6 +53,7 @@ def lineage(
     down: bool = True,
     within: URLs | None = None,
     follow: URLs = (),
+    moved: str | Iterable[str] = (),
     depth: int = DEPTH,
     most: int = MOST,
     storage_options: Mapping[str, Any] | None = None,
@@ -70,6 +71,8 @@ def lineage(
         down: Whether to look for runs that were made from it.
         within: The places whose runs are looked through for `down`, see `URLs`; by default the base folder of the run.
         follow: More places below which runs may be looked at.
+        moved: URLs or paths at which the base folder of the run was before, if it was moved or copied since: addresses
+            below them are taken for addresses below the base folder now.
         depth: The number of generations in each direction.
         most: The number of runs in each direction.
         storage_options: Options for fsspec.
@@ -96,7 +99,8 @@ def lineage(
     base = _base_of(target, store)
     looked = [base] if within is None else [_Root.of(one) for one in targets(within, storage_options)]
     followed = [_Root.of(one) for one in targets(follow, storage_options)] if follow else []
-    tracer = _Tracer([base, *looked, *followed], failed, depth, most)
+    before = {plain_url(one): base.store.url for one in ([moved] if isinstance(moved, str) else moved)}
+    tracer = _Tracer([base, *looked, *followed], before, failed, depth, most)
     start = tracer.address(store.url)
     if down:
         for root in looked:
@@ -172,13 +176,15 @@ class _Tracer:
 
     Args:
         roots: The places below which runs may be looked at.
+        moved: By the address of a place in the past, its address now.
         failed: Called with the error of each place and file that cannot be read.
         depth: The number of generations.
         most: The number of runs in one direction.
     """
 
-    def __init__(self, roots: Sequence[_Root], failed: Failed, depth: int, most: int) -> None:
+    def __init__(self, roots: Sequence[_Root], moved: Mapping[str, str], failed: Failed, depth: int, most: int) -> None:
         self._roots = roots
+        self._moved = moved
         self._failed = failed
         self._depth = depth
         self._most = most
@@ -238,18 +244,26 @@ class _Tracer:
 
     def _links_of(self, url: str, run: Run, inputs: Iterable[Input]) -> list[Link]:
         """Return the links of a run to what it was made from, each once."""
-        links = [Link(url, _source(parent), "parent") for parent in [parent_of(run)] if parent]
+        links = [Link(url, self._source(parent), "parent") for parent in [parent_of(run)] if parent]
         origin = run.metadata.get("origin")
         repeated = origin.get("url") if isinstance(origin, dict) else None
         if isinstance(repeated, str) and repeated:
-            links.append(Link(url, _source(repeated), "rerun"))
+            links.append(Link(url, self._source(repeated), "rerun"))
         for one in inputs:
-            source = _source(one.run_url or one.url)
+            source = self._source(one.run_url or one.url)
             self._known_as_runs |= {source} if one.run_url else set()
-            file = _source(one.url)[len(source) + 1 :] if one.run_url else ""
+            file = self._source(one.url)[len(source) + 1 :] if one.run_url else ""
             links.append(Link(url, source, "input", file, one.size, one.sha256))
         self._known_as_runs.update(link.source for link in links if link.how != "input")
         return list({(one.source, one.how, one.file, one.sha256): one for one in links if one.source != url}.values())
+
+    def _source(self, url: str) -> str:
+        """Return the address that a run names, as it is now."""
+        url = plain_url(url[:_LONG])
+        for before, now in self._moved.items():
+            if url.startswith(f"{before}/"):
+                return plain_url(f"{now.rstrip('/')}{url[len(before) :]}")
+        return url
 
     # -- following -----------------------------------------------------------------------------------------
 
@@ -370,7 +384,3 @@ def _check(link: Link, manifest: Document) -> str:
 
 def _verdict(digest: str, link: Link) -> str:
     return "same" if digest == link.sha256 else "changed"
-
-
-def _source(url: str) -> str:
-    return plain_url(url[:_LONG])
