@@ -319,6 +319,30 @@ def test_a_file_that_grows_while_it_is_read_has_no_digest(repo: Path, monkeypatc
     assert untracked_of(code(repo)) == {"growing.dat": {"path": "growing.dat", "size": 100}}
 
 
+def test_a_listing_that_takes_too_long_is_said(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = subprocess.run(["sh", "-c", "command -v git"], capture_output=True, text=True, check=True).stdout.strip()
+    (tmp_path / "bin").mkdir()
+    script = f'#!/bin/sh\ncase "$*" in *ls-files*) exec sleep 60;; esac\nexec {real} "$@"\n'
+    (tmp_path / "bin" / "git").write_text(script)
+    (tmp_path / "bin" / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr("notata.provenance.untracked.SECONDS", 0.2)
+    (repo / "src" / "code.py").write_text("a = 2\n")
+    found = code(repo)
+    assert found.git["untracked"] == {"why": "git did not list them, or took too long"}
+    assert b"+a = 2" in patch_of(found)
+
+
+def test_new_files_that_do_not_fit_are_not_read(repo: Path) -> None:
+    for number in range(30):
+        (repo / f"{number:02}.py").write_bytes(b"x = 1\n" * 50_000)
+    git(repo, "add", "-A")
+    git(repo, "config", "core.bigFileThreshold", "1")
+    facts = code(repo).git["patch"]
+    assert len(facts["omitted"]) + facts["omitted_more"] == 28
+    assert {one["why"] for one in facts["omitted"]} == {"the patch would be too large"}
+
+
 # -- secrets -------------------------------------------------------------------------------------------------
 
 

@@ -45,8 +45,8 @@ _NOTHING: Final = Code()
 def code_of(checkout: Checkout | None, extent: Extent) -> Code:
     """Return the code of a run; later calls return the same, as long as git's answer holds.
 
-    Cost: up to three calls of git, which take at most six seconds together, and the time to hash untracked files, at
-    most two seconds.
+    Cost: up to three calls of git, which take at most five seconds together, and the time to hash files, at most two
+    seconds.
 
     Args:
         checkout: The checkout of the script; None if there is none.
@@ -83,7 +83,9 @@ def _read(checkout: Checkout, commit: str) -> Code:
     files: dict[str, bytes] = {}
     if data := patch.encode():
         files[keys.PATCH], git["patch"] = data, patch.facts(data)
-    if untracked is not None and untracked.found:
+    if untracked is None:
+        git["untracked"] = {"why": "git did not list them, or took too long"}
+    elif untracked.found:
         files[keys.UNTRACKED] = data = _json(untracked)
         git["untracked"] = {"files": untracked.found, "sha256": hashlib.sha256(data).hexdigest()}
     return Code(git, {}, files)

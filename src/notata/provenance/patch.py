@@ -47,6 +47,7 @@ _SECTION: Final = b"diff --git "
 _BINARY_MARK: Final = b"\nGIT binary patch\n"  # lines of text files begin with a space, + or -
 _FULL: Final = "the patch would be too large"
 _SECRET: Final = "it contains secrets"
+_SLOW: Final = "it took too long"
 _UNFILTERED: Final = (b"unspecified", b"unset", b"")
 _ABSENT: Final = "000000"
 _LINK: Final = "120"
@@ -111,9 +112,9 @@ class Patch:
 
     def add(self, path: str, part: bytes) -> bool:
         """Add the changes of a file, with secrets redacted. Return False if the patch would be too large."""
-        shown = _redacted_part(part)
-        if len(shown) > self.left:
+        if len(part) > self.left:  # before the search for secrets, which takes 0.1 s for a megabyte
             return False
+        shown = _redacted_part(part)
         if shown != part:
             self.redacted.append(path)
         self.parts.append(shown)
@@ -225,6 +226,9 @@ class _Builder:
 
     def _add_new(self, change: Change) -> None:
         if change.after == _ABSENT:  # staged, and deleted since
+            return
+        if (self._size(change) or 0) > self._patch.left or time.monotonic() > self._until:
+            self._omit(change, _FULL if time.monotonic() <= self._until else _SLOW)
             return
         path = self._path(change)
         data = _link_target(path) if change.after.startswith(_LINK) else read_regular(path, MOST)

@@ -23,7 +23,7 @@ MOST: Final = 1000
 SOURCE: Final = 64 * 2**10
 """Bytes of a source file that is added to the patch."""
 
-_SECONDS: Final = 2.0  # time limit of git
+SECONDS: Final = 2.0  # time limit of git
 _HASHING: Final = 1.0  # seconds
 _NAMES: Final = 8 * 2**20  # bytes of names that git may print
 _SKIPPED: Final = ("__pycache__/", ".ipynb_checkpoints/", ".venv/", "venv/", "node_modules/")
@@ -74,7 +74,7 @@ def untracked_files(checkout: Checkout, patch: Patch) -> Untracked | None:
     """
     skipped = [word for pattern in _SKIPPED for word in ("-x", pattern)]
     command = ("ls-files", "-z", "--others", "--exclude-standard", *skipped)
-    listed = output(checkout.top, time.monotonic() + _SECONDS, *checkout.safe, *command, most=_NAMES)
+    listed = output(checkout.top, time.monotonic() + SECONDS, *checkout.safe, *command, most=_NAMES)
     if listed is None:
         return None
     names = listed.split(b"\0")
