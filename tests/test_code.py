@@ -221,7 +221,22 @@ def test_more_text_than_git_may_print_keeps_the_first_files(repo: Path, tmp_path
     assert {one["why"] for one in found.git["patch"]["omitted"]} == {"the patch would be too large"}
 
 
-def test_a_submodule_and_a_conflict_are_named(repo: Path) -> None:
+def test_a_file_that_became_a_pipe_or_has_an_odd_name_hides_no_other_change(repo: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"\xff.py")
+    (repo / odd).write_text("a = 1\n")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-q", "-m", "second")
+    (repo / odd).write_text("a = 2\n")
+    (repo / "src" / "code.py").write_text("a = 3\n")
+    (repo / "conf.ini").unlink()
+    os.mkfifo(repo / "conf.ini")
+    found = code(repo)
+    assert found.git["patch"]["omitted"] == [{"path": "conf.ini", "why": "it cannot be read"}]
+    files = applied(repo, patch_of(found), tmp_path / "worktree")
+    assert (files[odd][1], files["src/code.py"][1]) == (b"a = 2\n", b"a = 3\n")
+
+
+def test_a_submodule_is_named(repo: Path) -> None:
     inner = repo / "inner"
     inner.mkdir()
     git(inner, "init", "-q")

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import uuid
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -119,6 +120,21 @@ def test_a_run(url: str, folder: Path) -> None:
         Logbook("a", url)
     Logbook("a", url, overwrite=True)
     assert [path.name for path in run.rglob("*") if path.is_file()] == ["log.txt", "metadata.json"]
+
+
+def test_inputs_are_recorded_and_warn_of_nothing(url: str, folder: Path) -> None:
+    log = Logbook("a", url)
+    (folder / "mesh.h5").write_bytes(b"mesh")
+    (folder / "two.h5").write_bytes(b"two")
+    path = f"{url}/mesh.h5" if "::" not in url else folder / "mesh.h5"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UnprotectedWarning)
+        assert log.input(path).read_bytes() == b"mesh"
+        log.input(folder / "two.h5")
+    log.mark_complete()
+    entries = json.loads((folder / "log_a" / "inputs.json").read_text())["inputs"]
+    assert [entry["size"] for entry in entries] == [4, 3]
+    assert [one.size for one in log.reader.inputs] == [4, 3]
 
 
 def test_the_verbs(store: Store, folder: Path) -> None:

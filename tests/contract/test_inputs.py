@@ -80,6 +80,7 @@ def test_a_folder_is_one_entry_with_the_digest_that_sha256sum_gives(place: Place
     with place.logbook() as log:
         path = log.input(f"{place.url}/shared", digest=True, storage_options=place.options)
         assert (path / "x" / "2.dat").read_bytes() == b"22"
+        log.input(f"{place.url}/shared/", digest=True, storage_options=place.options)
     (found,) = entries(place)
     assert (found["size"], found["files"]) == (3, 3)
     lines = "".join(f"{sha256(data)}  {name}\n" for name, data in sorted(files.items()))

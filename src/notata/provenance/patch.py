@@ -192,6 +192,8 @@ class _Builder:
                 self._add_new(change)
             elif len(compared) == _FILES or (self._size(change) or 0) > MOST:
                 self._omit(change, f"more than {_FILES} files" if len(compared) == _FILES else "too large")
+            elif not self._is_readable(change):  # git would fail, and not compare the others either
+                self._omit(change, "it cannot be read")
             else:
                 compared.append(change)
         if compared:
@@ -278,6 +280,15 @@ class _Builder:
         if size is not None and len(self._patch.omitted) < _HEADED and why != _SECRET:
             digest = digest_of(self._path(change), size, self._budget)
         self._patch.omitted.append(Omitted(change.path, why, size, digest))
+
+    def _is_readable(self, change: Change) -> bool:
+        """Check whether git can read a file: a regular one with permission, or a link."""
+        path = self._path(change)
+        try:
+            mode = os.lstat(path).st_mode
+        except (OSError, ValueError):
+            return False
+        return stat.S_ISLNK(mode) or (stat.S_ISREG(mode) and os.access(path, os.R_OK))
 
     def _size(self, change: Change) -> int | None:
         """Return the size of a regular file; None for others."""

@@ -177,8 +177,9 @@ class InputRecords:
                 data = encoded([*known, one])
                 full = len(known) >= limits.INPUTS_NUMBER or len(data) > limits.INPUTS
                 data = encoded(known, more=True) if full else data
+                is_unsafe = version == ABSENT and not self._store.supports_exclusive_create  # then put would warn
                 try:
-                    version = self._store.put(self._key, data, version)
+                    version = self._store.put(self._key, data, None if is_unsafe else version)
                 except (ConflictError, ExistsError):
                     self._state = None
                     if last:
