@@ -18,7 +18,7 @@ from typing import Final, Self
 
 __all__ = ["Window"]
 
-_PATIENCE: Final = 60.0  # seconds until a text must appear
+_PATIENCE: Final = 20.0  # seconds until a text must appear
 
 
 class Window:
@@ -37,6 +37,7 @@ class Window:
         self.resize(columns, 24)
         self.shown = b""
         self._seen = 0
+        self._is_open = True
 
         def control() -> None:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -94,8 +95,10 @@ class Window:
 
     def close(self) -> None:
         """Close the window, and kill the program if it does not end."""
-        os.close(self._ours)
-        os.close(self.theirs)
+        if self._is_open:
+            os.close(self._ours)
+            os.close(self.theirs)
+            self._is_open = False
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:

@@ -71,6 +71,7 @@ def put(
     of processes may call it at once.
     """
     from notata.program.arguments import parse_values
+    from notata.series.single import append_row
 
     values, row = parse_values(metrics, "-m")[0], parse_values(scalars, "-s")[0]
     _check(files, name, step, has_row=bool(row), has_any=bool(files or values or row or note))
@@ -80,7 +81,8 @@ def put(
         if values:
             _merge(worker, values)
         if row:
-            worker.series(series).add(row, step=step)
+            key = keys.series_file(series, worker.rank)
+            append_row(worker._plain, key, row, step, attempt=worker._config.attempt)
         if note is not None:
             worker.note(note)
 
