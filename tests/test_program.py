@@ -513,3 +513,22 @@ def test_a_missing_interpreter_is_an_error_of_the_start(tmp_path: Path) -> None:
     with pytest.raises(StartError) as error:
         recorded("./tool", cwd=str(tmp_path))
     assert error.value.exit_code == 127
+
+
+# -- the page ----------------------------------------------------------------------------------------------
+
+
+def test_the_first_steps_of_the_page_work_as_typed(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs/how-to/programs.md").read_text()
+    script, commands = re.findall(r"^```bash\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[:2]
+    (tmp_path / "solve.sh").write_text(script)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-e", "-c", commands], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"step 3 res = 1.0e-3" in done.stdout
+    reader = LogReader(tmp_path / "outputs/log_cavity")
+    assert (dict(reader.params), reader.load_json("metrics")) == ({"cells": 64}, {"cells": 64})
+    assert reader.path.joinpath("artifacts/mesh.dat").read_text() == "nodes: 64\n"
+    assert list(reader.series("output")["res"]) == [0.1, 0.01, 0.001]

@@ -66,7 +66,7 @@ def command(program: str, built: Path) -> list[str]:
 def test_a_program_is_recorded_however_it_ends(
     program: str, way: str, place: Place, built: Path, tmp_path: Path
 ) -> None:
-    code, end = WAYS[way] if program != "mpi" else BY_MPIRUN.get(way, WAYS[way])  # type: ignore[assignment]
+    code, end = WAYS[way] if program != "mpi" else BY_MPIRUN.get(way, WAYS[way])
     folder = tmp_path / "work"
     folder.mkdir()
     done = record(
