@@ -105,6 +105,11 @@ NAMES = [
     "-c",
     "d/e/f.toml",
     "\x07.py",
+    " lead.py",
+    "trail .py ",
+    "new.py\r",
+    "dir.c",
+    "dir.c/in.c",
 ]
 LINES = st.sampled_from(["a", "b = 1", "", "+", "-x", "é", "@@ -1 +1 @@", "diff --git a/a b/a"])
 CONTENTS = st.one_of(
@@ -114,13 +119,16 @@ CONTENTS = st.one_of(
 )
 FILES = st.dictionaries(
     st.sampled_from(NAMES), st.tuples(st.sampled_from(["644", "755", "link"]), CONTENTS), max_size=6
-)  # fmt: skip
+).filter(lambda files: not {"dir.c", "dir.c/in.c"} <= files.keys())  # a file cannot be a folder, too
 
 
 def write(folder: Path, files: Mapping[str, tuple[str, bytes]]) -> None:
     """Make these the only files of a checkout."""
     for name in tree(folder):
         (folder / name).unlink()
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and ".git" not in path.relative_to(folder).parts:
+            path.rmdir()
     for name, (kind, content) in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +148,7 @@ def playground(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(before=FILES, after=FILES, staged=st.booleans())
 def test_the_patch_gives_the_same_files(
     before: dict[str, tuple[str, bytes]], after: dict[str, tuple[str, bytes]], staged: bool, playground: Path
@@ -159,6 +167,19 @@ def test_the_patch_gives_the_same_files(
             if "in_patch" not in file:
                 del expected[name]
     assert applied(playground, patch_of(found), playground.parent / "worktree") == expected
+
+
+def test_converted_line_ends_are_those_that_git_gives(repo: Path, tmp_path: Path) -> None:
+    (repo / ".gitattributes").write_bytes(b"* text=auto eol=crlf\r\n")
+    (repo / "table.txt").write_bytes(b"a\r\nb\r\n")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-q", "-m", "second")
+    (repo / "table.txt").write_bytes(b"a\r\nc\r\n")
+    (repo / "new.txt").write_bytes(b"n\r\n")
+    git(repo, "add", "new.txt")
+    files = applied(repo, patch_of(code(repo)), tmp_path / "worktree")
+    assert files["table.txt"][1] == b"a\r\nc\r\n"
+    assert files["new.txt"][1] == b"n\r\n"
 
 
 def test_a_checkout_without_changes_has_no_patch(repo: Path) -> None:
