@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from notata.errors import ConflictError, DeadlineError, StorageError
 from notata.growing import AppendThread, Overflow
@@ -270,3 +272,44 @@ def test_a_full_disk_keeps_the_overflow_in_memory(monkeypatch: pytest.MonkeyPatc
     overflow.add(b"def")
     assert overflow.is_crammed
     assert (overflow.take(4), overflow.take(4), overflow.size) == (b"abcd", b"ef", 0)
+
+
+def test_all_that_waits_on_the_disk_is_appended_at_once_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("notata.growing.growing_file.LARGEST", 2 * IN_MEMORY)
+    slices: list[int] = []
+
+    class Sliced(File):
+        def append(self, data: bytes) -> None:
+            parts = [data[start : start + 2**20] for start in range(0, len(data), 2**20)]
+            slices.append(max(map(len, parts)))
+            super().append(b"".join(parts))
+
+    file = Sliced()
+    file.data = b"x" * MANY
+    collected = growing(file, overflow=Overflow(), in_pieces=True)
+    line = b"z" * (IN_MEMORY // 8 - 1) + b"\n"
+    lines = [b"%d" % number + line for number in range(60)]
+    for one in lines:
+        collected.write(one)
+    file.failing = [StorageError("away")]
+    collected.try_append()
+    collected.write(b"later\n")
+    collected.flush()
+    assert file.data == b"x" * MANY + b"".join(lines) + b"later\n"
+    assert slices == [2**20, 2**20, 6]
+
+
+@given(st.binary(max_size=9), st.binary(max_size=9), st.integers(-12, 12), st.integers(-12, 12))
+def test_slices_of_pieces_are_those_of_their_bytes(head: bytes, rest: bytes, start: int, end: int) -> None:
+    overflow = Overflow()
+    overflow.add(b"ab" + rest)
+    assert overflow.take(1) == b"a"
+    pieces = b"before" + overflow.take_all(head)
+    whole = b"before" + head + b"b" + rest
+    assert (len(pieces), pieces[start:end], pieces[:], pieces[end:]) == (
+        len(whole),
+        whole[start:end],
+        whole,
+        whole[end:],
+    )
+    pieces.close()

@@ -486,6 +486,7 @@ class Logbook(Recorder):
             at_once=self._store.is_local,
             is_owner=self._lease.is_owner,
             overflow=None if self._store.is_local else Overflow(),
+            in_pieces=self._store.backend.appends_pieces,
         )  # with a thread of its own, so that a large append does not delay the log
 
         def add(name: str, values: dict[str, Any], step: int | None) -> None:

@@ -11,6 +11,7 @@ from notata import Logbook, LogReader
 from notata.store import open_store
 from notata.testing import FaultyBackend
 from tests.backends import Place
+from tests.contract.conftest import REAL
 
 BLOCK = b"".join(b"step %5d res = 1.5D-3\n" % number for number in range(4000))
 
@@ -56,3 +57,20 @@ def test_a_failed_append_is_made_once(nth: int, after: bool) -> None:
         output.feed(BLOCK[start : start + 20_000])
     log.mark_complete()
     assert open_store("memory://faulty-output").read("log_run/output.txt") == BLOCK
+
+
+@pytest.mark.parametrize("place", ["s3", *REAL], indirect=True)
+def test_what_waits_on_the_disk_is_appended_in_one_request_for_each_part(
+    place: Place, monkeypatch: pytest.MonkeyPatch, stopped_clock: None
+) -> None:
+    monkeypatch.setattr("notata.growing.growing_file.LARGEST", 2**20)
+    log = place.logbook()
+    output = log._open_output()  # noqa: SLF001
+    data = BLOCK * 100
+    output.feed(data)
+    log.flush()
+    output.feed(data * 2)
+    log.mark_complete()
+    assert place.bytes("log_run/output.txt") == data * 3
+    reader = LogReader(f"{place.url}/log_run", storage_options=place.options)
+    assert reader.verify().ok

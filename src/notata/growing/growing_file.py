@@ -37,7 +37,7 @@ from contextlib import suppress
 from enum import Enum
 from itertools import count
 from types import FrameType
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from notata._base import exits
 from notata._base.nesting import is_running
@@ -46,7 +46,7 @@ from notata._base.retries import attempts
 from notata._base.threads import Bell
 from notata.errors import ConflictError, DeadlineError, StorageError
 from notata.growing.append_thread import AppendThread
-from notata.growing.overflow import Overflow
+from notata.growing.overflow import Overflow, Pieces
 
 __all__ = ["Appender", "Chunk", "GrowingFile", "Schedule", "State"]
 
@@ -195,6 +195,11 @@ class Chunk:
         self.is_contested = False
         self._goal = _UNSENT  # the size of the file after the append
 
+    def close(self) -> None:
+        """Remove the file with the lines, if they are on a disk."""
+        if isinstance(self.data, Pieces):
+            self.data.close()
+
     def send(self, file: Appender) -> None:
         """Append the lines, unless an earlier attempt has done so.
 
@@ -252,6 +257,7 @@ class GrowingFile:
         thread: The thread that appends the lines; by default one of its own.
         overflow: Where lines wait beyond `IN_MEMORY` bytes; then fewer and larger appends are made. A writer that uses
             it calls `wait` before the temporary folder is full.
+        in_pieces: Whether the appender takes slices of its data, so that an append can be larger than the memory.
 
     Attributes:
         state: Whether lines are stored.
@@ -268,7 +274,9 @@ class GrowingFile:
         clock: Callable[[], float] = time.monotonic,
         thread: AppendThread | None = None,
         overflow: Overflow | None = None,
+        in_pieces: bool = False,
     ) -> None:
+        self._in_pieces = in_pieces
         self._overflow = overflow
         self._file, self._name, self._at_once = file, name, at_once
         self._is_owner, self._missing, self._clock = is_owner, missing, clock
@@ -520,14 +528,20 @@ class GrowingFile:
         with self._lock:
             self._add_missing()
             if self._in_flight is None and self._overflow is not None and self._overflow.size:
-                more = self._overflow.take(LARGEST - len(self._pending))
-                self._in_flight, self._pending = Chunk(bytes(self._pending) + more), bytearray()
+                self._in_flight, self._pending = Chunk(self._taken(self._overflow)), bytearray()
                 self._schedule.take()
             elif self._in_flight is None and self._pending:
                 chunk = Chunk(bytes(self._pending), self._schedule.take())
                 size = len(chunk.data)
                 # In one statement, as a signal handler may add a line before, and raise.
                 self._in_flight, self._pending = chunk, self._pending[size:]
+
+    def _taken(self, overflow: Overflow) -> bytes:
+        """Take the pending lines and those of the overflow: all that are on the disk, if the appender reads pieces."""
+        is_large = self._in_pieces and self._file.size >= MANY and overflow.size > LARGEST
+        if is_large and not overflow.is_crammed:
+            return cast("bytes", overflow.take_all(bytes(self._pending)))  # only slices of it are used
+        return bytes(self._pending) + overflow.take(LARGEST - len(self._pending))
 
     def _store(self) -> None:
         """Append the lines in flight."""
@@ -547,6 +561,7 @@ class GrowingFile:
                 size, again = self._file.size, self._file.again
                 self._schedule.appended(self._clock(), urgent=chunk.urgent, again=again, size=size)
             self._in_flight = None
+            chunk.close()
             if not self._waiting:
                 exits.forget(self._finish)
                 self._thread.ring()
@@ -574,6 +589,8 @@ class GrowingFile:
     def displace(self) -> None:
         """Ignore further lines and discard pending ones, because another writer owns the file."""
         with self._lock:
+            if self._in_flight is not None:
+                self._in_flight.close()
             self.state = State.DISPLACED
             self._pending, self._in_flight, self._dropped = bytearray(), None, 0
             if self._overflow is not None:

@@ -5,7 +5,31 @@ from __future__ import annotations
 import tempfile
 from typing import IO
 
-__all__ = ["Overflow"]
+__all__ = ["Overflow", "Pieces"]
+
+
+class Pieces:
+    """Bytes of which the last ones are in a file; a slice reads them. For appends of more than fits into memory."""
+
+    def __init__(self, head: bytes, file: IO[bytes], start: int, size: int) -> None:
+        self._head, self._file, self._start, self._size = head, file, start, size
+
+    def __len__(self) -> int:
+        return len(self._head) + self._size
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, end, _ = part.indices(len(self))
+        head = self._head[start:end]
+        at = max(0, start - len(self._head))
+        self._file.seek(self._start + at)
+        return head + self._file.read(max(0, end - len(self._head) - at))
+
+    def __radd__(self, before: bytes) -> Pieces:
+        return Pieces(before + self._head, self._file, self._start, self._size)
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._file.close()
 
 
 class Overflow:
@@ -63,6 +87,13 @@ class Overflow:
             data += bytes(self._rest[:left])
             del self._rest[:left]
         return data
+
+    def take_all(self, head: bytes) -> Pieces:
+        """Return all bytes after `head`, and remove them. There must be some, all on the disk."""
+        assert self._file is not None
+        found = Pieces(head, self._file, self._start, self._stored)
+        self._file, self._start, self._stored = None, 0, 0
+        return found
 
     def clear(self) -> None:
         """Remove all bytes."""

@@ -13,6 +13,7 @@ from notata._base import keys, limits
 from notata.errors import ConflictError
 from notata.manifest.document import Receipt, is_receipted
 from notata.store.backend import Backend
+from notata.store.files import PART
 from notata.store.in_flight import failure_of, started_in_thread
 from notata.store.wrapper import Wrapper
 
@@ -176,7 +177,8 @@ class FileRecords:
         known = self._growing.get(key)
         state = known[0].copy() if known is not None and known[1] == before.size else _hash_of(before)
         if state is not None:
-            state.update(data)
+            for start in range(0, len(data), PART):  # a slice, as the data may be on a disk
+                state.update(data[start : start + PART])
         else:
             state = _hash_of(after)
         if state is not None:

@@ -14,6 +14,7 @@ from notata.errors import ConflictError, MissingError
 if TYPE_CHECKING:
     from notata.store.store import Store
 
+_COMPARED: Final = 32 * 2**20  # bytes that are compared at once
 _TRIES: Final = 1000  # attempts to append to a local file that others append to as well
 
 __all__ = ["NOTHING", "Appender", "Closing", "Held", "Tail"]
@@ -130,12 +131,14 @@ class Appender:
     def _found(self, data: bytes) -> bool:
         """Check whether an earlier attempt wrote `data`, although its reply was lost; if so, move behind it."""
         meant = self._tail
-        try:
-            there = self._store.fetch(self.key, meant.size, meant.size + len(data))
-        except MissingError:
-            return False
-        if there.data != data:
-            return False
+        for start in range(0, max(1, len(data)), _COMPARED):
+            piece = data[start : start + _COMPARED]
+            try:
+                there = self._store.fetch(self.key, meant.size + start, meant.size + start + len(piece))
+            except MissingError:
+                return False
+            if there.data != piece:
+                return False
         if there.size > meant.size + len(data):  # another writer has appended since
             self._go_to_end()
         else:

@@ -75,6 +75,8 @@ class Backend(ABC):
         supports_exclusive_create: Whether a put with `ABSENT` is atomic against all other writers.
         supports_cas: Whether a put with a version is an atomic compare-and-swap.
         gap: Description of what readers see while a file is replaced; empty if they see the old or the new file.
+        appends_pieces: Whether an append to a file of 8 MiB or more takes its data by slices, so that these may be read
+            from a disk.
         bytes_at_once: Number of bytes of one large file that may be in flight while it is written.
         version_name: The name of a file's version in a manifest; empty if manifests store no versions.
     """
@@ -85,6 +87,7 @@ class Backend(ABC):
     sized: bool = True
     leaves_unfinished: bool = False
     queues: bool = False
+    appends_pieces: bool = False
     bytes_at_once: int = BYTES_AT_ONCE
     version_name: str = ""
 

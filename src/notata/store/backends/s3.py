@@ -89,6 +89,7 @@ class S3Backend(BucketBackend):
     """Files below one prefix of an S3 bucket."""
 
     version_name = "etag"
+    appends_pieces = True
     _download = "binary/octet-stream"  # Amazon's default. SeaweedFS would replace application/octet-stream.
 
     def __init__(self, url: str, options: dict[str, Any], timeout: float) -> None:
