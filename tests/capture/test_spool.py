@@ -33,7 +33,7 @@ def killed(spool: Spool, data: bytes) -> Path:
 
 @pytest.mark.skipif(not processes.tag(), reason="this system has no lasting names of processes")
 class TestRecovery:
-    """What a resumed run finds."""
+    """Recovery of output by a run that is resumed."""
 
     def test_what_was_not_stored_is_returned_once(self, folder: Path) -> None:
         spool = Spool(URL, is_shown=True)
