@@ -317,6 +317,7 @@ def test_a_new_script_alone_is_a_change_of_a_single_run(repo: Path) -> None:
     (repo / "new.py").write_text("x = 1\n")
     assert b"+x = 1" in patch_of(code(repo))
     assert code(repo, "changes").files == {}  # git says that the checkout is clean
+    assert list(code(repo, "checkout").files) == ["code/diff.patch", "code/untracked.json"]
 
 
 def test_files_of_runs_are_not_listed(repo: Path) -> None:

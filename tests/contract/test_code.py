@@ -19,6 +19,7 @@ from notata.provenance import git as asked
 from notata.store import Store
 from notata.testing import FaultyBackend
 from tests.backends import Place
+from tests.command import notata
 from tests.counting import Send, counted, intercepted
 from tests.test_environment import git
 
@@ -116,6 +117,15 @@ def test_runs_of_an_experiment_store_changes_only(place: Place, repo: Path) -> N
     assert code_names(place, "e/runs/log_e_x_1") == [PATCH, UNTRACKED]
     assert code_names(place, "e/runs/log_e_x_2") == []
     assert code_names(place, "e/runs/log_e_x_3") == [PATCH, PACKAGES, UNTRACKED]  # the patch has other.py
+
+
+def test_a_program_has_the_code_of_its_folder_and_no_packages(repo: Path, tmp_path: Path) -> None:
+    (repo / "code.py").write_text("a = 1\n")  # as in the commit: only new.py is new
+    done = notata("run", "--id", "run", "--base-dir", str(tmp_path / "runs"), "--", "true", folder=repo)
+    assert done.returncode == 0, done.stderr
+    place = Place("local", str(tmp_path / "runs"))
+    assert code_names(place) == [PATCH, UNTRACKED]
+    assert b"+x = 1" in place.bytes(f"log_run/{PATCH}")
 
 
 @pytest.mark.usefixtures("repo")

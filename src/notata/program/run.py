@@ -38,7 +38,7 @@ class ProgramRun(Logbook):
         ConfigurationError: A name in `meta` is reserved.
     """
 
-    _code_extent = "changes"  # not the packages of notata's interpreter
+    _code_extent = "checkout"  # not the packages of notata's interpreter
 
     def __init__(
         self,

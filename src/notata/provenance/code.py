@@ -20,8 +20,8 @@ from notata.provenance.untracked import Untracked, untracked_files
 
 __all__ = ["Code", "Extent", "code_of"]
 
-Extent: TypeAlias = Literal["all", "changes", "none"]
-"""How much is recorded: everything; the patch and untracked files of a checkout with changes; or nothing."""
+Extent: TypeAlias = Literal["all", "checkout", "changes", "none"]
+"""The parts that are recorded: all; the patch and untracked files; the same of a checkout with changes only; none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def code_of(checkout: Checkout | None, extent: Extent) -> Code:
     """
     if extent == "none":
         return _NOTHING
-    of_checkout = _NOTHING if checkout is None else _of_checkout(checkout, untracked=extent == "all")
+    of_checkout = _NOTHING if checkout is None else _of_checkout(checkout, untracked=extent != "changes")
     if extent != "all":
         return of_checkout
     packages = installed_packages()
