@@ -136,7 +136,11 @@ class Redactor:
         for form in self._raw_forms:
             if form in block:
                 return True
-        new = set(block.translate(_LOWER, _NUMERIC).split(b"\n")) - self._harmless
+        templates = block.translate(_LOWER, _NUMERIC)
+        first = templates[: templates.find(b"\n") + 1]
+        if first[:-1] in self._harmless and templates.count(first) * len(first) == len(templates):
+            return False  # all lines have the same template
+        new = set(templates.split(b"\n")) - self._harmless
         if not new:
             return False
         text = b"\n".join(new)
