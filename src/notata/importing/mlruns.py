@@ -276,7 +276,7 @@ def points_of(name: str, lines: Iterable[bytes]) -> Iterator[tuple[int, int, flo
         parts = line.split()
         try:
             if len(parts) not in (2, 3, 5):
-                raise ValueError
+                raise ValueError(f"{len(parts)} parts")
             time, value, step = int(parts[0][:40]), float(parts[1]), int(parts[2][:40]) if len(parts) > 2 else 0
         except ValueError:
             if not line.endswith(b"\n") and len(parts) < 3:
