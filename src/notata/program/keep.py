@@ -4,7 +4,7 @@ A pattern is that of a shell, relative to the working folder, and ``**`` matches
 notata notes the size, time and inode of each file that matches; afterwards it keeps those that are new or differ. So
 files of an earlier run are not taken for results of this one, whatever the clocks of the machine and the disk say.
 
-A pattern with wildcards finds regular files in the working folder only: it skips links, hidden files, and the folder
+A pattern with wildcards finds regular files in the working folder only: it skips links, hidden files, and the folders
 of runs. A name without wildcards is taken as it stands: it may lead out of the working folder, and through links.
 """
 
@@ -27,6 +27,7 @@ MOST: Final = 10_000
 """Files that are kept of one run."""
 
 _LOOKED_AT: Final = 200_000  # matching names
+_RUN: Final = keys.run_folder("x").removesuffix("x")
 
 _Facts = tuple[int, int, int, int]
 
@@ -72,18 +73,17 @@ class Keeper:
     Args:
         patterns: The patterns.
         folder: The working folder.
-        left_out: Folders that no wildcard matches, such as that of the runs.
         most: As `MOST`.
 
     Raises:
         ConfigurationError: A pattern is invalid.
     """
 
-    def __init__(self, patterns: Iterable[str], folder: str, left_out: Iterable[str] = (), *, most: int = MOST) -> None:
+    def __init__(self, patterns: Iterable[str], folder: str, *, most: int = MOST) -> None:
         self._patterns = tuple(patterns)
         check_patterns(self._patterns)
         self._folder = os.path.realpath(folder)
-        self._left_out = tuple(os.path.realpath(path) for path in left_out)
+        self._of_runs: dict[str, bool] = {self._folder: False}
         self._most = most
         self._before = {path: facts for pattern in self._patterns for _, path, facts in self._matching(pattern)}
 
@@ -148,19 +148,25 @@ class Keeper:
                 yield from self._files_below(path) if os.path.isdir(path) and "**" not in pattern else [path]
 
     def _files_below(self, folder: str) -> Iterator[str]:
-        """Yield the files of a folder that matches, without links and without the folder of runs."""
+        """Yield the files of a folder that matches, without links and without runs."""
         for place, folders, files in os.walk(folder):
-            folders[:] = sorted(name for name in folders if not self._is_left_out(os.path.join(place, name)))
+            folders[:] = sorted(name for name in folders if not self._is_of_run(os.path.join(place, name)))
             paths = (os.path.join(place, name) for name in sorted(files))
             yield from (path for path in paths if not os.path.islink(path))
 
     def _is_inside(self, path: str) -> bool:
-        """Check whether a path lies in the working folder, without links on the way, and not among the runs."""
+        """Check whether a path lies in the working folder, without links on the way, and in no run."""
         parent = os.path.dirname(path)
-        return os.path.realpath(parent) == parent and not self._is_left_out(path)
+        return os.path.realpath(parent) == parent and not self._is_of_run(parent) and not self._is_of_run(path)
 
-    def _is_left_out(self, path: str) -> bool:
-        return any(path == folder or path.startswith(f"{folder}{os.sep}") for folder in self._left_out)
+    def _is_of_run(self, folder: str) -> bool:
+        """Check whether a folder is that of a run, or lies in one."""
+        known = self._of_runs.get(folder)
+        if known is None:
+            above, name = os.path.split(folder)
+            is_run = name.startswith(_RUN) and os.path.isfile(os.path.join(folder, keys.METADATA))
+            known = self._of_runs[folder] = is_run or (above != folder and self._is_of_run(above))
+        return known
 
 
 def _name(path: str, folder: str) -> str:

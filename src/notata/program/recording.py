@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final
 
 from notata._base import display
@@ -196,7 +195,7 @@ class _Recording:
         self._path = path
         self._environ = environ
         self._terminals = terminals
-        self._keeper = Keeper(program.keep, program.folder, _folders_of_runs(log))
+        self._keeper = Keeper(program.keep, program.folder)
         self.problems: list[str] = []
 
     def run(self) -> Exit:
@@ -286,11 +285,6 @@ class _Recording:
         self._log.warning(text, *values)
         if self._program.echo:
             show(f"notata: {text % values if values else text}")
-
-
-def _folders_of_runs(log: ProgramRun) -> list[str]:
-    """Return the folder that contains this run and others, on a local disk."""
-    return [str(log.path.parent)] if log._store.is_local and isinstance(log.path, Path) else []
 
 
 def _split(path: str, folder: str) -> tuple[str, str]:
