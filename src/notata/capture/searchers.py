@@ -58,7 +58,7 @@ class ThreadSearcher:
             for found in self._find(line):
                 yield found.groupdict()
             if self._clock() - started > _SLOW:
-                raise SlowSearchError
+                raise SlowSearchError(f"the search of a line took more than {_SLOW:g} s")
 
     def close(self) -> None:
         pass
@@ -91,7 +91,7 @@ class ProcessSearcher:
             answer: list[Groups] = json.loads(self._line(process))
         except (OSError, ValueError) as error:
             self.close()
-            raise SlowSearchError from error
+            raise SlowSearchError("the process that searches did not answer") from error
         return answer
 
     def _running(self) -> subprocess.Popen[bytes]:
