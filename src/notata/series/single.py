@@ -16,6 +16,7 @@ from notata.errors import ConflictError, EncodeError, MissingError
 from notata.series.rows import INT64, RESERVED, STEP, RowEncoder, invalid_step
 from notata.series.summary import Column, kind_of
 from notata.store import Store
+from notata.store.appending import NOTHING, Tail
 
 __all__ = ["append_row"]
 
@@ -38,7 +39,7 @@ def append_row(store: Store, key: str, values: Mapping[str, Any], step: int | No
         ConflictError: Other processes appended first, again and again.
         StorageError: The storage refused.
 
-    Cost: two requests to read the end of the file, and one or two to append.
+    Cost: two requests for a small file; some more for one beyond 64 KiB, or if another process appends first.
 
     >>> from notata.store import open_store
     >>> store = open_store("memory://single-rows")
@@ -48,11 +49,11 @@ def append_row(store: Store, key: str, values: Mapping[str, Any], step: int | No
     [7, 8]
     """
     for last in attempts(_TRIES, longest=0.5):
-        end, size = _end_of(store, key)
+        end, tail = _end_of(store, key)
         before = _last_row(end)
         row, _ = _encoder(before, attempt).encode(_step(step, before, end), time.time(), values)
         try:
-            store.append(key, row if not end or end.endswith(b"\n") else b"\n" + row, size)
+            store.append_once(key, row if not end or end.endswith(b"\n") else b"\n" + row, tail)
         except ConflictError:
             if last:
                 raise
@@ -60,13 +61,15 @@ def append_row(store: Store, key: str, values: Mapping[str, Any], step: int | No
             return
 
 
-def _end_of(store: Store, key: str) -> tuple[bytes, int]:
-    """Return the end of a file, and its size."""
+def _end_of(store: Store, key: str) -> tuple[bytes, Tail]:
+    """Return the end of a file as bytes, and for the next append."""
     try:
-        size = store.stat(key).size
-        return (store.read(key, max(0, size - _END), size), size) if size else (b"", 0)
+        found = store.fetch(key, 0, _END)
+        if found.size <= _END:
+            return found.data, Tail(found.size, found.version, found.data)
+        return store.fetch(key, found.size - _END, found.size).data, Tail(found.size)
     except MissingError:
-        return b"", 0
+        return b"", NOTHING
 
 
 def _last_row(end: bytes) -> dict[str, Any]:
