@@ -151,9 +151,9 @@ def _exit(one: Overview) -> Iterator[str]:
     name, code = one.exit.get("signal"), one.exit.get("code")
     yield one_line(name) if name else f"code {one_line(code)}"
     if (seconds := one.run.cpu_seconds) is not None:
-        yield f"{display.duration(seconds)} of processor time"
+        yield f"{one_line(display.duration(seconds), 40)} of processor time"  # it may be forged
     if (peak := one.run.peak_memory) is not None:
-        yield f"peak memory {display.size(peak)}"
+        yield f"peak memory {one_line(display.size(peak), 40)}"
     if isinstance(count := one.exit.get("processes"), int) and count > 1:
         yield f"{count} processes"
 
