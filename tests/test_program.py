@@ -151,6 +151,22 @@ def test_the_working_folder_and_environment_are_those_given(tmp_path: Path) -> N
     assert "python" not in environment
 
 
+def test_the_changes_of_the_checkout_are_recorded_but_not_the_packages_of_notata(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NOTATA_CODE", raising=False)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@localhost"]
+    (tmp_path / "solve.sh").write_text("echo first\n")
+    for arguments in (["init", "-q", "."], ["add", "."], [*identity, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    (tmp_path / "solve.sh").write_text("echo second\n")
+    _, reader = recorded("sh", "solve.sh", cwd=str(tmp_path))
+    git = reader.meta["environment"]["git"]
+    assert (len(git["commit"]), git["dirty"]) == (40, True)
+    assert "+echo second" in reader["code/diff.patch"].read_text()
+    assert not reader["code/packages.txt"].exists()
+
+
 # -- output ------------------------------------------------------------------------------------------------
 
 
