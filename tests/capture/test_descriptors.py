@@ -42,8 +42,11 @@ def test_what_was_printed_before_a_kill_is_shown_and_recovered(tmp_path: Path, m
     assert (shown, errors) == (lines, "last words\n")
     assert len(list(tmp_path.glob("notata-output-*"))) == 2
     ran("resumed", tmp_path)
-    recorded = output(tmp_path)
-    assert recorded.replace("last words\n", "", 1) == lines + "second attempt\n"
+    recorded = output(tmp_path).splitlines()
+    assert sorted({*recorded} - {"last words", "second attempt"}) == sorted(lines.splitlines())
+    assert "last words" in recorded
+    assert recorded[-1] == "second attempt"
+    assert len(recorded) <= 2 * 2001 + 1  # what was being stored at the kill may be there twice
     assert not list(tmp_path.glob("notata-output-*"))
 
 

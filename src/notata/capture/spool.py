@@ -103,7 +103,8 @@ class Spool:
 def recovered(url: str) -> Iterator[bytes]:
     """Yield the output of killed processes that captured for a run on this machine, and remove their spools.
 
-    Each one is removed after its last bytes were taken. Spools of any run that are a week old are removed, too.
+    What was being stored when a process was killed is part of it, too, so it may be there twice. Each spool is removed
+    after its last bytes were taken. Spools of any run that are a week old are also removed.
     """
     for path in sorted(Path(tempfile.gettempdir()).glob(f"{_PREFIX}*")):
         digest, *tag = path.name.removeprefix(_PREFIX).rsplit("-", 1)[0].split("-")
