@@ -80,6 +80,26 @@ def test_a_secret_that_two_pieces_of_a_line_share_is_found() -> None:
         assert shown.decode() == line.replace(secret, "password=***") + "\n"
 
 
+@pytest.mark.parametrize("before", ["x" * 9000, "x=1, " * 2000], ids=["one word", "words"])
+@pytest.mark.parametrize(
+    "secret",
+    ["password=q8dJ2kXw91LmZ3nB", "Zq8!vT4mLw7#Rr2k", "correct horse 7 staple", "Authorization: Bearer q8dJ2kXw91"],
+)
+def test_a_secret_is_found_wherever_a_long_line_is_cut(
+    before: str, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "Zq8!vT4mLw7#Rr2k")
+    monkeypatch.setenv("PASSPHRASE", "correct horse 7 staple")
+    secrets.refresh()
+    line = f"{before}{secret}\n"
+    for cut in range(len(before) + 1, len(line) - 1):
+        redactor = Redactor(secrets.redacted)
+        shown = redactor.piece(line[:cut].encode()) + redactor.lines(line[cut:].encode())
+        assert shown.decode() == secrets.redacted(line)
+    monkeypatch.undo()
+    secrets.refresh()
+
+
 def test_a_secret_longer_than_a_piece_is_removed() -> None:
     redactor = Redactor(secrets.redacted)
     value = b"q8dJ2kXw" * 2000

@@ -28,7 +28,8 @@ _DIGITS: Final = re.compile(rb"%0|ya00\.|dop_v0_")
 _TEMPLATES: Final = 10_000  # templates and shapes that are remembered
 _LONGEST: Final = 1000  # bytes of a template or shape that is remembered
 _TAIL: Final = 4096  # bytes at the end of a piece of a long line in which it can be cut
-_CUTS: Final = 8  # places that are tried
+_CUTS: Final = 8  # places between words that are tried
+_HELD: Final = 512  # bytes that wait for the next piece: a name, and the characters by which a value is recognised
 _CUT: Final = re.compile(rb"[\s,;&]+")
 _VALUE: Final = re.compile(rb"""[^\s&"',;]*""")
 _KEY_LINES: Final = 500  # lines of a private key
@@ -85,16 +86,20 @@ class Redactor:
         data = self._without_value(data)
         if self._skips_value:
             return b""
-        cut = len(data)
         whole = self._changed(data)
-        for found in reversed([*_CUT.finditer(data, max(0, len(data) - _TAIL))][-_CUTS:]):
-            if self._changed(data[: found.end()]) + self._changed(data[found.end() :]) == whole:
-                cut = found.end()
-                break
-        else:
-            self._skips_value = whole.endswith(secrets.HIDDEN.encode())
-        self._carried = data[cut:]
-        return self._changed(data[:cut])
+        for cut in self._cuts(data):
+            if self._changed(data[:cut]) + self._changed(data[cut:]) == whole:
+                self._carried = data[cut:]
+                return self._changed(data[:cut])
+        self._skips_value = whole.endswith(secrets.HIDDEN.encode())
+        return whole
+
+    def _cuts(self, data: bytes) -> list[int]:
+        """Return where a piece can be cut, so that a secret which begins in it and is not recognised yet is held."""
+        self._update()
+        last = max(0, len(data) - max(_HELD, *map(len, self._encoded), 0))
+        words = [found.end() for found in _CUT.finditer(data, max(0, last - _TAIL), last)]
+        return [*reversed(words[-_CUTS:]), *(max(0, last - back) for back in (0, _TAIL // 2, _TAIL))]
 
     def finish(self) -> bytes:
         """Return the end of a long line that the output ends with."""
