@@ -101,8 +101,9 @@ class SlowTerminal:
             if self.row == len(self.grid):
                 self.grid.append([])
         else:
-            self.final.append(self.trimmed("".join(row)) + "\n")
-            self.grid, self.overwritten = [[]], False
+            rows = [*self.grid[: self.row], row]
+            self.final += [self.trimmed("".join(row)) + "\n" for row in rows if row is not None]
+            self.grid, self.row, self.overwritten = [[]], 0, False
 
     def up(self, count: int) -> None:
         self.moved, self.since_up = True, 0
@@ -148,7 +149,13 @@ class SlowTerminal:
                 self.grid[: self.row] = [None] * self.row
 
 
+def test_rows_that_the_cursor_moved_down_from_are_kept() -> None:
+    assert kept(b"a\x1b[2Bb\nc\n") == b"a\n\n b\nc\n"
+    assert kept(b"\x1b[B" * 200 + b"a\n" + b"\x1b[E\nb") == b"\n" * 200 + b"a\n\n\nb"
+
+
 @given(STREAMS, st.lists(st.integers(0, 200), max_size=6))
+@example(b"a\x1b[2Bb\nc\n", [])
 @example(b"\xe2\x96\r\x88", [2])
 @example(b"a\r\nb", [2])
 @example(b"\x1b[", [1])

@@ -183,6 +183,7 @@ class Screen:
     def _line_end(self) -> None:
         self._column = 0
         if not self._moves_up:
+            self._finish_above()  # rows that the cursor moved down from
             self._final.append(f"{self._shown(self._rows[0] or '')}\n")
             self._rows = [""]
             self._is_overwritten = False
