@@ -28,7 +28,8 @@ _COLUMNS: Final = 4096  # columns that a movement can skip
 _CONTROLS: Final = (b"\r", b"\b", b"\x1b", b"\0")
 _TOKEN: Final = re.compile(
     r"(?P<text>[^\x00\x08\n\r\x1b]+)"
-    r"|(?P<plain>[\x00\x08\n\r])"
+    r"|(?P<nul>\x00+)"
+    r"|(?P<plain>[\x08\n\r])"
     r"|\x1b\[(?P<parameters>[0-?]{0,64})[ -/]{0,8}(?P<final>[@-~])"
     r"|\x1b[\]P_^X][^\x07\x1b\n]{0,4096}(?:\x07|\x1b\\)"  # titles and links
     r"|(?P<open>\x1b(?:\[[0-?]{0,64}[ -/]{0,8}|[\]P_^X][^\x07\x1b\n]{0,4096}\x1b?|[ -/]{0,8})?\Z)"
@@ -148,6 +149,8 @@ class Screen:
             self._write(found[0])
         elif kind == "plain":
             self._control(found[0])
+        elif kind == "nul":
+            self._write("\\x00" * len(found[0]))
         elif kind == "final":
             self._sequence(found["final"], found["parameters"])
         elif kind == "open":
@@ -175,10 +178,8 @@ class Screen:
             self._line_end()
         elif mark == "\r":
             self._column = 0
-        elif mark == "\b":
-            self._column = max(0, self._column - 1)
         else:
-            self._write("\\x00")
+            self._column = max(0, self._column - 1)
 
     def _line_end(self) -> None:
         self._column = 0
