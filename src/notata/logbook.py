@@ -328,10 +328,12 @@ class Logbook(Recorder):
     def _start_capture(self, options: Capture, before: RunState | None) -> None:
         """Start to record what this process prints. A resumed run first gets what a killed attempt printed last."""
         from notata.capture.descriptors import Capturing
-        from notata.capture.spool import recovered
+        from notata.capture.spool import forget, recovered
 
         output = self._open_output(options.patterns)
-        if before is not None and (count := sum(map(output.take, recovered(self.url)))):
+        if before is None:
+            forget(self.url)
+        elif count := sum(map(output.take, recovered(self.url))):
             self.info("Recovered %d bytes of output that the attempt before did not store", count)
         self._capturing = Capturing(output, self.url)
         exits.at_exit(self._stop_capture)

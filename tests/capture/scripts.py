@@ -48,6 +48,12 @@ def resumed(base: str) -> None:
         print("second attempt")
 
 
+def replacing(base: str) -> None:
+    """Begin a new run in place of the one that was killed."""
+    with Logbook("r", base, capture=True, overwrite=True):
+        print("new run")
+
+
 def without_the_lock(base: str) -> None:
     """Write more than a pipe holds while no other thread of Python can run."""
     with Logbook("r", base, capture=True):
@@ -108,6 +114,7 @@ SCRIPTS: dict[str, Callable[[str], None]] = {
     for script in (
         every_way,
         killed,
+        replacing,
         resumed,
         without_the_lock,
         two_runs,

@@ -50,6 +50,17 @@ def test_what_was_printed_before_a_kill_is_shown_and_recovered(tmp_path: Path, m
     assert not list(tmp_path.glob("notata-output-*"))
 
 
+def test_a_new_run_does_not_get_what_a_killed_run_of_its_id_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    ran("killed", tmp_path)
+    ran("replacing", tmp_path)
+    assert not list(tmp_path.glob("notata-output-*"))
+    ran("resumed", tmp_path)
+    assert output(tmp_path) == "new run\nsecond attempt\n"
+
+
 def test_a_library_that_holds_the_lock_does_not_wait_for_a_thread(tmp_path: Path) -> None:
     shown, _ = ran("without_the_lock", tmp_path)
     assert shown == output(tmp_path) == ("x" * 99 + "\n") * 50_000

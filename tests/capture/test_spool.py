@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from notata._base import processes
-from notata.capture.spool import HEADER, Spool, recovered
+from notata.capture.spool import HEADER, Spool, forget, recovered
 
 URL = "memory://runs/log_r"
 DEAD = "-4194304-1"  # no process has so large an id
@@ -50,6 +50,12 @@ class TestRecovery:
         assert list(recovered(URL)) == []
         assert len(list(folder.iterdir())) == 2
         living.close(remove=True)
+
+    def test_a_new_run_forgets_what_its_predecessor_left(self, folder: Path) -> None:
+        killed(Spool(URL, is_shown=True), b"mine")
+        other = killed(Spool("memory://runs/log_other", is_shown=True), b"other")
+        forget(URL)
+        assert list(folder.iterdir()) == [other]
 
     def test_a_spool_of_another_run_is_removed_after_a_week(self, folder: Path) -> None:
         path = killed(Spool("memory://runs/log_other", is_shown=True), b"other")

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from notata._base import processes
 
-__all__ = ["HEADER", "Spool", "recovered"]
+__all__ = ["HEADER", "Spool", "forget", "recovered"]
 
 HEADER: Final = 64
 _MARK: Final = b"notata output spool\n"
@@ -106,17 +106,32 @@ def recovered(url: str) -> Iterator[bytes]:
     What was being stored when a process was killed is part of it, too, so it may be there twice. Each spool is removed
     after its last bytes were taken. Spools of any run that are a week old are also removed.
     """
-    for path in sorted(Path(tempfile.gettempdir()).glob(f"{_PREFIX}*")):
-        digest, *tag = path.name.removeprefix(_PREFIX).rsplit("-", 1)[0].split("-")
+    for path in _left_by_dead_processes(url):
         try:
-            is_dead = len(tag) == 3 and processes.is_running("-".join(tag)) is False
-            is_own = digest == _digest(url)
-            if is_dead and (is_own or time.time() - path.lstat().st_mtime > _KEPT):
-                if is_own:
-                    yield from _rest(path)
-                path.unlink()
+            yield from _rest(path)
+            path.unlink()
         except (OSError, ValueError):
             continue
+
+
+def forget(url: str) -> None:
+    """Remove the spools of killed processes that captured for an earlier run at this URL."""
+    for path in _left_by_dead_processes(url):
+        with suppress(OSError):
+            path.unlink()
+
+
+def _left_by_dead_processes(url: str) -> Iterator[Path]:
+    """Yield the spools of a run whose process is dead, and remove those of any run that are a week old."""
+    for path in sorted(Path(tempfile.gettempdir()).glob(f"{_PREFIX}*")):
+        digest, *tag = path.name.removeprefix(_PREFIX).rsplit("-", 1)[0].split("-")
+        with suppress(OSError, ValueError):
+            if len(tag) != 3 or processes.is_running("-".join(tag)) is not False:
+                continue
+            if digest == _digest(url):
+                yield path
+            elif time.time() - path.lstat().st_mtime > _KEPT:
+                path.unlink()
 
 
 def _rest(path: Path) -> Iterator[bytes]:
