@@ -380,6 +380,22 @@ def test_a_patch_with_redacted_secrets_is_refused(run: Path) -> None:
         planned(run)
 
 
+def test_a_patch_that_is_not_the_recorded_one_is_noted(run: Path) -> None:
+    (run / "code").mkdir()
+    (run / "code/diff.patch").write_text("diff --git a/x b/x\n")
+    environment = json.loads((run / "metadata.json").read_text())["environment"]
+    digest = hashlib.sha256(b"diff --git a/x b/x\n").hexdigest()
+    for recorded, notes in ((digest, 0), ("0" * 64, 1)):
+        tell(run, environment={**environment, "git": {**environment["git"], "patch": {"sha256": recorded}}})
+        assert sum("code/diff.patch has changed since the run" in note for note in planned(run).notes) == notes
+
+
+def test_a_long_list_of_kept_files_does_not_hide_the_command(run: Path) -> None:
+    tell(run, command={"argv": ["true"], "keep": [f"{number}.vtk" for number in range(5000)]})
+    kept = [text for name, text in planned(run).lines() if name == "keep"]
+    assert (len(kept), kept[0], kept[-1]) == (21, "0.vtk", "and 4980 more")
+
+
 def test_a_parameter_that_the_command_does_not_have_is_refused(run: Path) -> None:
     with pytest.raises(ConfigurationError, match="has no option --re"):
         planned(run, params={"re": "1"})

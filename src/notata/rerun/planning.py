@@ -30,6 +30,7 @@ POINT: Final = "notata.rerun.point"
 
 _PACKAGES: Final = 10  # shown
 _INPUTS: Final = 20  # shown
+_KEPT: Final = 20  # shown
 _RANDOM: Final = 3  # bytes of a new id
 _INDEX: Final = "index"
 
@@ -84,8 +85,10 @@ class Plan:
                 "patch",
                 f"{counted(files, 'file')}, {size(len(run.patch))}: see {one_line(run.url, 1000)}/{keys.PATCH}",
             )
-        for pattern in run.keep:
+        for pattern in run.keep[:_KEPT]:
             yield "keep", one_line(pattern, 1000)
+        if len(run.keep) > _KEPT:
+            yield "keep", f"and {len(run.keep) - _KEPT} more"
         for one in self.inputs[:_INPUTS]:
             yield "input", one_line(one.url, 1000)
         if len(self.inputs) > _INPUTS:
@@ -177,6 +180,8 @@ def _notes(run: Recorded, python: str, top: str, editable: tuple[str, ...]) -> I
     if editable:
         names = listed((one_line(os.path.relpath(path, top)) for path in editable), _PACKAGES)
         yield f"packages that are installed from the checkout are imported from the worktree: {names}"
+    if run.is_other_patch:
+        yield f"{keys.PATCH} has changed since the run: its digest is not the one in {keys.METADATA}"
     if run.left_out:
         yield f"changed files that the patch does not have: {listed(run.left_out, _PACKAGES)}"
 

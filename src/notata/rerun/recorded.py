@@ -6,6 +6,7 @@ There are three kinds of runs: a *program* that ``notata run`` recorded, a *scri
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,6 +54,7 @@ class Recorded:
         commit: The commit of the code.
         patch: The changes since the commit; empty if there were none.
         left_out: Changed files that are not in the patch, as its head names them.
+        is_other_patch: Whether the patch is not the one whose digest is in ``metadata.json``.
         untracked: The content of ``code/untracked.json``; empty if there is none.
         packages: The packages that were installed with their versions; if that is unknown, the modules that were
             imported.
@@ -73,6 +75,7 @@ class Recorded:
     commit: str
     patch: bytes = field(default=b"", repr=False)
     left_out: tuple[str, ...] = ()
+    is_other_patch: bool = False
     untracked: bytes = field(default=b"", repr=False)
     packages: Mapping[str, str] = field(default_factory=dict, repr=False)
     has_packages: bool = False
@@ -116,6 +119,7 @@ def recorded(store: Store) -> Recorded:
         commit,
         patch,
         _names(_LEFT_OUT, patch),
+        _is_other(patch, git),
         _read(store, keys.UNTRACKED, _LIST_BYTES),
         packages or _modules(environment),
         bool(packages),
@@ -210,6 +214,12 @@ def _patch(store: Store, git: Mapping[str, Any], name: str) -> bytes:
             f"{store.url}/{keys.PATCH} yourself, and put the secrets in",
         )
     return patch
+
+
+def _is_other(patch: bytes, git: Mapping[str, Any]) -> bool:
+    """Check whether a patch is not the one that was recorded; False if there is none, or no digest of it."""
+    digest = _mapping(git.get("patch")).get("sha256")
+    return bool(patch) and isinstance(digest, str) and digest != hashlib.sha256(patch).hexdigest()
 
 
 def _names(pattern: re.Pattern[bytes], patch: bytes) -> tuple[str, ...]:
