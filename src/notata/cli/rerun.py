@@ -45,7 +45,7 @@ def _values(_context: click.Context, _parameter: click.Parameter, pairs: tuple[s
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", callback=_values,
               help="New value of a parameter; of a script, of its option --NAME. May be repeated.")  # fmt: skip
 @click.option("--id", "run_id", metavar="ID", help="Id of the new run. Default: the old one and a random part.")
-@click.option("--base-dir", metavar="URL", help="Folder for the new run. Default: that of the old run.")
+@click.option("-d", "--base-dir", metavar="URL", help="Folder for the new run. Default: that of the old run.")
 @click.option("--repository", metavar="PATH",
               help="Local repository with the commit. Default: that here, else the recorded one.")  # fmt: skip
 @click.option("--before", metavar="COMMAND", help="Shell command to run in the worktree first, such as make.")
