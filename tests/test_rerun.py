@@ -643,3 +643,23 @@ def test_a_program_that_is_built_needs_a_command_before_it(repository: Path, tmp
     done = rerun(made, before="sh build.sh", echo=False)
     assert done.status == "complete"
     assert LogReader(done.url)["output.txt"].read_text() == "built\n"
+
+
+def test_inputs_and_parents_that_git_ignores_are_found_in_the_checkout(repository: Path) -> None:
+    (repository / "sub/fit.py").write_text(
+        "from pathlib import Path\nfrom notata import Logbook\n"
+        "with Logbook('fit', 'outputs', parent='outputs/log_mesh') as log:\n"
+        "    log.text('result', log.input('outputs/log_mesh/artifacts/mesh.txt').read_text())\n"
+    )
+    git(repository, "commit", "-qam", "second")
+    with Logbook("mesh", repository / "sub/outputs") as log:
+        log.text("mesh", "1 2 3")
+    script(repository)
+    old = repository / "sub/outputs/log_fit"
+    done = notata("rerun", str(old), "--yes", "--check", "--id", "again", folder=repository)
+    assert done.returncode == 0, done.stderr
+    new = LogReader(old.with_name("log_again"))
+    assert new.meta["parent"] == str(old.with_name("log_mesh"))
+    assert [(one.url, one.run_id) for one in new.inputs] == [
+        (f"{old.with_name('log_mesh')}/artifacts/mesh.txt", "mesh")
+    ]

@@ -218,9 +218,11 @@ class Logbook(Recorder):
         level, interval = level_of(log_level), interval_of(monitor)
         captured = None if capture is False else _capture_of(capture)
         extent = _extent(code, self._code_extent, environment=environment)
-        given, parent_url = named(params), None if parent is None else _url_of(parent)
+        given = named(params)
         self._origin: Mapping[str, Any] = {}
-        if (redirection := redirected(run_id)) is not None:  # by notata rerun
+        self._redirection = redirection = redirected(run_id)
+        parent_url = None if parent is None else _url_of(parent if redirection is None else redirection.find(parent))
+        if redirection is not None:  # by notata rerun
             run_id, self._origin = redirection.new, redirection.origin
             base_dir, storage_options = redirection.place(base_dir, storage_options)
         self.run_id = _generate_run_id() if run_id is None else str(run_id)
@@ -273,6 +275,10 @@ class Logbook(Recorder):
             self._release()
             self._remove_sigterm()
             raise
+
+    def _new_inspector(self) -> Inspector:
+        """Return the inspector of the inputs; in a rerun, one that also finds files that only the checkout has."""
+        return Inspector(self.url) if self._redirection is None else Inspector(self.url, self._redirection.find)
 
     def _manifest_writer(self, storage: RunStorage, before: RunState | None) -> ManifestWriter:
         """Return the writer of the manifest."""
@@ -412,7 +418,7 @@ class Logbook(Recorder):
             self._open_log(before, direct, level, echo)
             self._open_series(before, direct)
             self._code.begin(self._code_before, attempt_of(self._lease.fields) - 1)
-            self._inputs, self._inspector = InputRecords(direct, new=before is None), Inspector(self.url)
+            self._inputs, self._inspector = InputRecords(direct, new=before is None), self._new_inspector()
             self._output_end = partial(direct.appender, keys.OUTPUT, new=before is None, end=b"\n")
             if before is not None and (self._store.is_local or before.status not in ENDED):
                 self._remove_abandoned()

@@ -218,6 +218,8 @@ def _run_python(planned: Plan, worktree: Worktree, folder: str, environ: dict[st
         public_options(planned.base_options or {}),
         run.task if is_point else "",
         {**run.params, **_parsed(planned.values)} if is_point else {},
+        worktree.path,
+        planned.top if planned.top == planned.repository.top else "",  # a path of the record alone is not trusted
     )
     environ[RERUN] = redirection.encode()
     if len(environ[RERUN]) > _VARIABLE:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -77,10 +77,11 @@ class Inspector:
 
     Args:
         url: The location of the run itself.
+        find: Returns where an input is, which may be at another place than the script says.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, find: Callable[[Any], Any] = lambda path: path) -> None:
+        self._url, self._find = url, find
         self._manifests: dict[str, Document | bool] = {}
 
     def inspect(
@@ -100,6 +101,7 @@ class Inspector:
         """
         if digest not in (True, False, None):
             raise ConfigurationError(f"invalid digest {digest!r}: pass True, False, or None for the default")
+        path = self._find(path)
         folder, name = open_beside(path, options)
         source = folder.following_links()
         around = self._run_around(path, options)

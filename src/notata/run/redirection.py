@@ -42,6 +42,8 @@ class Redirection:
         options: Storage options for the base folder, without secrets.
         task: The task of a sweep, for `notata.rerun.point`.
         params: The parameters of its point.
+        worktree: The top of the worktree in which the script runs.
+        checkout: The top of the checkout that the worktree stands for; empty if that is unknown.
     """
 
     old: str
@@ -51,6 +53,8 @@ class Redirection:
     options: Mapping[str, Any] = field(default_factory=dict)
     task: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
+    worktree: str = ""
+    checkout: str = ""
 
     def encode(self) -> str:
         """Return the value of the variable."""
@@ -60,8 +64,8 @@ class Redirection:
     def parse(cls, text: str) -> Redirection | None:
         """Parse the value of the variable; None if it is none.
 
-        >>> Redirection.parse(Redirection("a", "b", "outputs").encode())
-        Redirection(old='a', new='b', base='outputs', origin={}, options={}, task='', params={})
+        >>> Redirection.parse(Redirection("a", "b", "outputs").encode()) == Redirection("a", "b", "outputs")
+        True
         >>> Redirection.parse("{}")
         """
         try:
@@ -70,16 +74,26 @@ class Redirection:
             return None
         if not isinstance(found, dict):
             return None
-        texts = [found.get(name, "") for name in ("old", "new", "base", "task")]
+        texts = [found.get(name, "") for name in ("old", "new", "base", "task", "worktree", "checkout")]
         maps = [found.get(name, {}) for name in ("origin", "options", "params")]
         if not all(isinstance(text, str) for text in texts) or not all(isinstance(one, dict) for one in maps):
             return None
-        old, new, base, task = texts
-        return cls(old, new, base, maps[0], maps[1], task, maps[2]) if old and new and base else None
+        old, new, base, task, *tops = texts
+        return cls(old, new, base, maps[0], maps[1], task, maps[2], *tops) if old and new and base else None
 
     def matches(self, run_id: str | int | None) -> bool:
         """Check whether a run with this id, None for a generated one, is the run that is repeated."""
         return GENERATED.fullmatch(self.old) is not None if run_id is None else str(run_id) == self.old
+
+    def find(self, path: Any) -> Any:
+        """Return where a file is: in the checkout if the worktree does not have it, as git ignores data and outputs."""
+        if not self.worktree or not self.checkout or not isinstance(path, str | os.PathLike) or "://" in str(path):
+            return path
+        full = os.path.abspath(path)
+        if not full.startswith(f"{self.worktree}{os.sep}") or os.path.lexists(full):
+            return path
+        beside = os.path.join(self.checkout, os.path.relpath(full, self.worktree))
+        return beside if os.path.exists(beside) else path
 
     def place(
         self, base: Location | None, options: Mapping[str, Any] | None
