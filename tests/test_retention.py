@@ -247,14 +247,14 @@ def test_names_may_have_colons_and_dots() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "seconds"), [("90d", 7_776_000), ("1.5h", 5400), ("2w", 1_209_600), (" 5m ", 300), ("7", 7)]
+    ("given", "seconds"), [("90d", 7_776_000), ("1.5h", 5400), ("2w", 1_209_600), (" 5m ", 300), ("7s", 7)]
 )
 def test_a_span_of_time(given: str, seconds: float) -> None:
     assert span(given) == seconds
 
 
 @pytest.mark.parametrize(
-    "given", ["", "d", "-1d", "1y", "1e3d", "5x", "nan", -1, math.inf, math.nan, True, "9" * 400 + "w"]
+    "given", ["", "7", "d", "-1d", "1y", "1e3d", "5x", "nan", -1, math.inf, math.nan, True, "9" * 400 + "w"]
 )
 def test_what_is_no_span_of_time_is_refused(given: Any) -> None:
     with pytest.raises(ConfigurationError, match="Write a number and a unit: 30m, 12h, 90d or 2w"):
@@ -310,6 +310,7 @@ def test_wrong_rules_of_the_command_are_refused(sweep: Path) -> None:
     for options, message in (
         (["--keep-best", "error"], "'error' does not say which runs are the best."),
         (["--older", "5x"], "'5x' is not a span of time."),
+        (["--older", "90"], "'90' is not a span of time. Write a number and a unit"),  # days, or seconds?
         (["--per", "experiment"], "--per, --without-value and --keep-inputs need --keep-best, --keep-last or --older"),
         (["--keep-best", "1:eror", "--without-value"], "cannot keep the best 1 by eror: no run has it as a number"),
     ):

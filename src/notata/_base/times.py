@@ -14,7 +14,7 @@ __all__ = ["SPAN_UNITS", "YEARS", "moment", "now", "span"]
 SPAN_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 """The units of a span of time, in seconds."""
 
-_SPAN: Final = re.compile(rf"(\d+\.?\d*)([{''.join(SPAN_UNITS)}]?)")
+_SPAN: Final = re.compile(rf"(\d+\.?\d*)([{''.join(SPAN_UNITS)}])")
 
 YEARS: Final = range(1900, 9000)
 """Valid years of a time in a run. Sums and differences of such times are within the range of `datetime`."""
@@ -62,7 +62,7 @@ def span(given: str | float | timedelta) -> float:
         seconds = given.total_seconds()
     elif isinstance(given, str):
         found = _SPAN.fullmatch(given.strip())
-        seconds = float(found[1]) * SPAN_UNITS[found[2] or "s"] if found else math.nan
+        seconds = float(found[1]) * SPAN_UNITS[found[2]] if found else math.nan
     elif not isinstance(given, bool):
         seconds = float(given)
     if not 0 <= seconds < math.inf:
