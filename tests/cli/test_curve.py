@@ -426,6 +426,10 @@ def test_a_column_or_series_that_no_run_has(place: Place, tmp_path: Path) -> Non
     series = notata("curve", place.url, "--series", "residual", folder=tmp_path)
     assert (series.returncode, series.stdout) == (1, "")
     assert series.stderr == f"Error: no run at {place.url} has a series 'residual'; they have 'scalars'\n"
+    with Logbook("only", f"{place.url}/other") as log:
+        log.series("output").add(res=0.5)
+    default = notata("curve", f"{place.url}/other", folder=tmp_path)
+    assert default.stderr.endswith("they have 'output'. Name one of them (in the terminal, with --series)\n")
     nowhere = notata("curve", f"{place.url}/nowhere", folder=tmp_path)
     assert (nowhere.returncode, nowhere.stdout) == (1, "")
     assert re.fullmatch(r"Error: there is no run at .*\n", nowhere.stderr)

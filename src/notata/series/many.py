@@ -14,6 +14,7 @@ from notata._base.terminal import quoted
 from notata.errors import EncodeError, MissingError, NotataError, UnknownNameError
 from notata.series.parsing import Array
 from notata.series.reading import PIECE, SeriesData, check_joined, joined, kinds_of, read_series
+from notata.series.summary import SCALARS
 from notata.store import Entry, Store
 from notata.store.prefetching import in_order
 
@@ -83,6 +84,8 @@ def unknown_series(name: str, url: str, entries: Iterable[Iterable[str]]) -> Unk
         return UnknownNameError(f"{message}(in the terminal, --workers)", url=url, key=name)
     there = display.listed(sorted({quoted(series) for _, series in found}), 20)
     message = f"no run at {url} has a series {quoted(name)}; they have {there or 'none'}"
+    if there and name == SCALARS:  # the default
+        message += ". Name one of them (in the terminal, with --series)"
     return UnknownNameError(message, url=url, key=name)
 
 
