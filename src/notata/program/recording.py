@@ -232,8 +232,8 @@ class _Recording:
     def finish(self, done: Exit) -> None:
         """Keep the files, and end the run if it has failed; otherwise the end of its block does so."""
         memory = "" if done.peak_memory_bytes is None else f", peak memory {display.size(done.peak_memory_bytes)}"
-        used = "" if done.cpu_seconds is None else f" after {done.cpu_seconds:.2f} s of processor time"
-        self._log.info("The program ended%s%s: %s", used, memory, done.reason or "exit code 0")
+        used = "" if done.cpu_seconds is None else f", {display.duration(done.cpu_seconds)} of processor time"
+        self._log.info("The program ended: %s%s%s", done.reason or "exit code 0", used, memory)
         self._log.exit = done
         if self._program.keep:
             self._keep(self._keeper.find())

@@ -49,8 +49,8 @@ class Refusals:
         status, details = self._describe_existing()
         return self._exists(
             f"cannot create {self._run}: it already exists at {self._store.url}{details}. Choose another "
-            "run_id, or omit it to generate one. Pass resume=True to resume an ended or dead run, or overwrite=True to "
-            "remove the run and start over.",
+            "run_id, or omit it to generate one. Pass resume=True (in notata run, --resume) to resume an ended or dead "
+            "run, or overwrite=True to remove the run and start over.",
             status,
         )
 
