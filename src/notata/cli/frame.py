@@ -75,7 +75,7 @@ _USUAL: Final = gc.get_threshold()
 
 _COMPLETE: Final = "_NOTATA_COMPLETE"  # set by a shell that requests completions
 
-_EXIT_CODES: Final = "Exit code: 0; 1 nothing found, or the runs differ; 2 usage; 3 storage."
+_EXIT_CODES: Final = "Exit code: 0; 1 nothing found; 2 usage; 3 storage."
 
 _ERRORS_SHOWN: Final = 100  # errors that a command prints one by one
 

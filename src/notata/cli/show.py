@@ -127,7 +127,7 @@ def _facts(one: Overview) -> Iterator[tuple[str, str]]:
         last = one.resumes[-1]
         yield (
             "resumed",
-            f"{_times_of(len(one.resumes))}, last {one_line(last.get('time'))} after it {one_line(last.get('after'))}",
+            f"{_times_of(len(one.resumes))}, last {one_line(last.get('time'))} (before: {one_line(last.get('after'))})",
         )
     if one.output_size:
         yield "output", f"{display.size(one.output_size)}, see notata tail --output"
