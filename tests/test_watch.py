@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import threading
 import uuid
@@ -294,6 +295,13 @@ def test_a_damaged_state_file_is_no_first_look(data: bytes, base: str, tmp_path:
     with pytest.raises(DecodeError, match="Remove it to start again"):
         watcher(base, tmp_path).look()
     assert (tmp_path / "state.json").read_bytes() == data
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no named pipes")
+def test_a_pipe_in_place_of_the_state_file_is_an_error(base: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "state.json")
+    with pytest.raises(DecodeError, match="Remove it to start again"):
+        watcher(base, tmp_path).look()
 
 
 def test_the_default_file_depends_on_the_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
