@@ -140,6 +140,9 @@ def test_wrong_requests_are_errors(place: Path) -> None:
         search.export(place / "runs", place / "out", series="los")
     with pytest.raises(ConfigurationError, match="unknown form 'xml'"):
         search.export(place / "runs", place / "out", form="xml")
+    with pytest.raises(ConfigurationError, match=r"cannot write parquet to 'a.csv': end the name with .parquet"):
+        search.export(place / "runs", str(place / "a.csv"))
+    assert not (place / "a.csv").exists()
     with pytest.raises(FileNotFoundError, match="no run at"):
         search.export(place / "nothing", place / "out")
 

@@ -136,6 +136,8 @@ def export(
     )  # fmt: skip
     store, file = _target(target, target_options)
     patterns = [series] if isinstance(series, str) else None if series is None else list(series)
+    if file and not file.endswith(f".{form}"):
+        raise ConfigurationError(f"cannot write {form} to {file!r}: end the name with .{form}, or name a folder")
     if file and patterns:
         raise ConfigurationError(
             f"cannot write series to the single file {quoted(file)}: pass a folder, which gets a file for each series"
