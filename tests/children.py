@@ -32,3 +32,12 @@ def run(
         shown = " ".join(map(str, command))[:200]
         raise ChildError(f"{shown} ended with exit code {done.returncode}:\n{done.stderr[-_SHOWN:]}")
     return done
+
+
+WAKES = """
+import os, signal
+woken, wakes = os.pipe()
+os.set_blocking(wakes, False)
+signal.set_wakeup_fd(wakes)
+"""
+"""Lets `os.read(woken, 1)` wait for a signal with a handler, also for one that came just before, unlike `pause`."""

@@ -162,12 +162,13 @@ CALLS: dict[str, Callable[[Logbook], Any]] = {
     "plot": lambda log: plot(log, "svg"),
     "plot, several": lambda log: plot(log, "svg", "png"),
     "file": lambda log: log.file(f"{outside()}/a"),
+    "input": lambda log: log.input(f"{outside()}/a"),
     "folder": lambda log: log.folder(outside()),
     "reader": read_back,
     "worker": lambda log: log.worker(3),  # tests/test_worker.py makes its writes fail
 }
 ENDS = {"mark_complete", "mark_failed", "mark_failed with an exception"}
-WITHOUT_STORAGE = {"__getitem__", "local", "open"}  # covered above under other names
+WITHOUT_STORAGE = {"__getitem__", "local", "open", "current"}  # the first three are covered above, under other names
 PARAMS = [{"x": 1}, {"new": 1, "x": 1}]
 
 WHOLE = {OLD, NEW, OLD + NEW, BIG, b"new", b'{\n  "new": 1\n}\n', pickle.dumps({"new": 1}, -1), b""}

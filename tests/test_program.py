@@ -28,6 +28,7 @@ from notata.program.usage import TreeUsage
 from notata.run.inherited import child_variables, inherited_rank, open_options
 from notata.store import open_store
 from notata.testing import FaultyBackend
+from tests.children import WAKES
 from tests.command import notata
 from tests.nursery import Script
 
@@ -237,8 +238,9 @@ def test_output_that_comes_after_the_end_of_the_program_is_recorded() -> None:
 
 # -- signals -----------------------------------------------------------------------------------------------
 
-COUNTS = """
-import os, signal, sys
+COUNTS = f"""
+{WAKES}
+import sys
 got = []
 def handle(number, frame):
     got.append(signal.Signals(number).name)
@@ -248,11 +250,9 @@ def handle(number, frame):
 for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGQUIT"):
     signal.signal(getattr(signal, name), handle)
 for name in sys.argv[1:]:
-    count = len(got)
     os.kill(os.getppid(), getattr(signal, name))
-    while len(got) == count:
-        signal.pause()
-signal.pause()
+    os.read(woken, 1)
+os.read(woken, 1)
 """
 
 
@@ -274,8 +274,8 @@ def test_a_signal_reaches_all_processes_of_a_pipeline() -> None:
 
 
 def test_a_program_that_handles_its_end_by_a_signal_is_complete() -> None:
-    program = "import os, signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); "
-    code, reader = recorded(*PYTHON, program + "os.kill(os.getppid(), signal.SIGTERM); signal.pause()")
+    program = f"{WAKES}import sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); "
+    code, reader = recorded(*PYTHON, program + "os.kill(os.getppid(), signal.SIGTERM); os.read(woken, 1)")
     assert (code, reader.state.status) == (0, "complete")
 
 
@@ -297,12 +297,12 @@ def test_notata_ends_by_sigint_after_the_program_did_so_that_loops_of_a_shell_en
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is a call of Linux")
 def test_a_program_gets_sigterm_if_notata_is_killed(tmp_path: Path) -> None:
     program = (
-        "import os, signal, sys\n"
+        f"{WAKES}import sys\n"
         "line = open('line', 'w')\n"
         "def handle(*_): line.write('SIGTERM'); line.close(); os._exit(0)\n"
         "signal.signal(signal.SIGTERM, handle)\n"
         "print('ready', flush=True)\n"
-        "while True: signal.pause()\n"
+        "while True: os.read(woken, 1)\n"
     )
     os.mkfifo(tmp_path / "line")
     started = Script("notata", ["run", "-d", "o", "--id", "a", "--", *PYTHON, program], folder=tmp_path)

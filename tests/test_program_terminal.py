@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from notata import LogReader
+from tests.children import WAKES
 from tests.terminals import Window
 
 NOTATA = f"{sys.executable} -m notata run -d outputs"
@@ -32,13 +33,13 @@ def output(folder: Path, run_id: str) -> str:
 def test_the_program_has_a_terminal_of_the_same_size_and_gets_each_key(shell: Window, tmp_path: Path) -> None:
     before = shell.settings()
     (tmp_path / "program.py").write_text(
-        "import os, signal, sys\n"
+        f"{WAKES}import sys\n"
         "def show(*_): print(*reversed(os.get_terminal_size()))\n"
         "def resized(*_): show(); sys.exit(4)\n"
         "show() if all(os.isatty(number) for number in (0, 1, 2)) else print('no terminal')\n"
         "signal.signal(signal.SIGWINCH, resized)\n"
         "print(f'<{input()}>')\n"
-        "while True: signal.pause()\n"
+        "while True: os.read(woken, 1)\n"
     )
     shell.press(f"{NOTATA} --id a -- {sys.executable} -IS program.py\r")
     shell.until("24 200\r\n")
@@ -56,11 +57,11 @@ def test_the_program_has_a_terminal_of_the_same_size_and_gets_each_key(shell: Wi
 def test_ctrl_c_interrupts_the_program_once_and_ends_the_loop_of_the_shell(shell: Window, tmp_path: Path) -> None:
     before = shell.settings()
     program = (
-        "import signal, sys\n"
+        f"{WAKES}import sys\n"
         "def handle(*_): signal.signal(signal.SIGINT, signal.SIG_DFL); print('interrupted')\n"
         "signal.signal(signal.SIGINT, handle)\n"
         "print('ready')\n"
-        "while True: signal.pause()\n"
+        "while True: os.read(woken, 1)\n"
     )
     (tmp_path / "program.py").write_text(program)
     shell.press(f"for n in 1 2 3; do {NOTATA} --id $n -- {sys.executable} -IS program.py; done; echo after\r")

@@ -45,6 +45,9 @@ for text in texts:
 """
 
 
+DUCKDB = "import sys, duckdb; print(duckdb.sql(sys.argv[2]))"  # for `duckdb -c QUERY`
+
+
 @dataclass(frozen=True)
 class Shell:
     """A folder with the fleet in ``outputs``, and the same in the bucket ``my-bucket``."""
@@ -87,10 +90,12 @@ def shell(fleet: Path, tmp_path_factory: pytest.TempPathFactory, moto_server: Se
     store.write_many({path.relative_to(folder / "outputs").as_posix(): path.read_bytes() for path in files})
     tools = folder / "tools"
     tools.mkdir()
-    for name, command in (("notata", f"{sys.executable} -m notata"), ("jq", f"{sys.executable} {tools}/query.py")):
+    commands = {"notata": "-m notata", "jq": f"{tools}/query.py", "duckdb": f"{tools}/database.py"}
+    for name, command in ((name, f"{sys.executable} {options}") for name, options in commands.items()):
         (tools / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         (tools / name).chmod(0o755)
     (tools / "query.py").write_text(JQ)
+    (tools / "database.py").write_text(DUCKDB)
     (tools / "python3").symlink_to(sys.executable)
     configured = {f"FSSPEC_S3_{name.upper()}": str(value) for name, value in moto_server.options.items()}
     path = f"{tools}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -51,6 +51,7 @@ def test_a_notebook_shows_what_is_not_certain() -> None:
 
 
 def test_only_variables_without_secrets_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTATA_CODE")
     monkeypatch.setenv("NOTATA_BASE_DIR", "sftp://ada:hunter2@host/runs")
     monkeypatch.setenv("NOTATA_TOKEN", "hunter2")
     monkeypatch.setenv("NOTATA_LOG_LEVEL", "DEBUG")

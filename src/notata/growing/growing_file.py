@@ -319,7 +319,8 @@ class GrowingFile:
     def pending_bytes(self) -> int:
         """The bytes that are pending or in flight."""
         chunk = self._in_flight
-        return self._waiting + (0 if chunk is None else len(chunk.data))
+        beyond = 0 if self._overflow is None else self._overflow.size
+        return len(self._pending) + beyond + (0 if chunk is None else len(chunk.data))
 
     @property
     def _waiting(self) -> int:
@@ -410,7 +411,7 @@ class GrowingFile:
             if self.state is State.DISPLACED:
                 return
             waiting = self.pending_bytes
-            if self._overflows(line):
+            if self._overflow is not None and self._overflows(line):
                 is_earlier = not waiting
             else:
                 if self._overflow is None and waiting and waiting + len(line) > HELD + (RESERVE if urgent else 0):
@@ -561,11 +562,13 @@ class GrowingFile:
                 size, again = self._file.size, self._file.again
                 self._schedule.appended(self._clock(), urgent=chunk.urgent, again=again, size=size)
             self._in_flight = None
-            chunk.close()
-            if not self._waiting:
+            if self._overflow is not None:
+                chunk.close()
+            if not self._pending and (self._overflow is None or not self._overflow.size):
                 exits.forget(self._finish)
                 self._thread.ring()
-        self._ring_room()
+        if self._room is not None:
+            self._ring_room()
 
     def _ring_room(self) -> None:
         if (bell := self._room) is not None:

@@ -36,7 +36,6 @@ class Signals:
     another one, this class does nothing.
 
     Attributes:
-        received: The signals that were passed on.
         wakeup: A file descriptor that can be read after a signal.
     """
 
@@ -46,7 +45,7 @@ class Signals:
         self._has_ended = False
         self._wakeup_before = -1
         self._is_main = threading.current_thread() is threading.main_thread()
-        self.received: list[int] = []
+        self._pending: list[int] = []  # not passed on yet
         self.wakeup, self._wakes = os.pipe()
         os.set_blocking(self.wakeup, False)
         os.set_blocking(self._wakes, False)
@@ -67,9 +66,14 @@ class Signals:
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self._has_ended:
             return
-        self.received.append(number)
-        if self._pass_on is not None:
-            self._pass_on(number)
+        self._pending.append(number)
+        self._pass_pending_on()
+
+    def _pass_pending_on(self) -> None:
+        """Pass each pending signal on once, although another one can come at any moment."""
+        while self._pass_on is not None and self._pending:
+            with suppress(IndexError):  # a handler has just passed it on
+                self._pass_on(self._pending.pop(0))
 
     def begin(self, pass_on: Callable[[int], object], others: Mapping[int, Handler]) -> None:
         """Pass on the signals to a program that has started, also those that came since `__enter__`.
@@ -79,8 +83,7 @@ class Signals:
             others: What to do on other signals.
         """
         self._pass_on = pass_on
-        for number in tuple(self.received):
-            pass_on(number)
+        self._pass_pending_on()
         if self._is_main:
             for number, handler in others.items():
                 self._install(number, partial(_call, handler))
