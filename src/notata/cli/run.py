@@ -41,7 +41,7 @@ def _complete_program(_context: click.Context, _parameter: click.Parameter, inco
 @click.option("-d", "--base-dir", metavar="URL", shell_complete=complete_url,
               help="Folder that contains the runs. Default: NOTATA_BASE_DIR, else outputs.")  # fmt: skip
 @click.option("--id", "run_id", metavar="ID", help="Id of the run. Default: made from the time.")
-@click.option("--resume", is_flag=True, help="Resume the run of this id if it has ended or died.")
+@click.option("--resume", is_flag=True, help="Resume the run of --id if it has ended or died.")
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE",
               help="Parameter, as YAML. {NAME} in COMMAND becomes VALUE, and {{NAME}} becomes {NAME}.")  # fmt: skip
 @click.option("--series", multiple=True, metavar="[NAME:: ]REGEX",
@@ -82,6 +82,8 @@ def run(
     from notata.program import Program, StartError, record_program
     from notata.program.arguments import parse_values
 
+    if resume and run_id is None:
+        raise click.UsageError("--resume needs --id, the id of the run to resume")
     collect_as_usual()
     values, texts = parse_values(params, "-p")
     program = Program(command, values, texts, series, keep, terminal=terminal, echo=not quiet)
