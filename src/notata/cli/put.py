@@ -35,7 +35,7 @@ def _complete_file(_context: click.Context, _parameter: click.Parameter, incompl
     cls=Command,
     short_help="Store files, metrics and values of a shell script in its run.",
     examples=(
-        "notata put mesh.vtk figures/",
+        "notata put mesh.vtk figures/*.png",
         "notata put -m error=0.01 -m cells=4096",
         "notata put --step 10 -s residual=1e-6 --note 'grid refined'",
         "uname -a | notata put - --as machine.txt",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from notata._base import display
+from notata._base import display, keys
 from notata._base.display import counted
 from notata._base.terminal import one_line, safe
 from notata.cli import output
@@ -89,6 +89,7 @@ def _parts(one: Overview) -> Iterator[_Part]:
         yield _Part(title, [(str(name), _value(value)) for name, value in values.items()])
     for name, summary in one.series.items():
         yield _Part(f"series {one_line(name, _WIDTH)}, {_extent(summary)}", list(_columns(summary)))
+    yield _files("series of workers (notata curve --workers)", _series_of_workers(one))
     yield _inputs(one)
     if one.failure is not None:
         yield _Part("failure", list(_failure(one.failure)))
@@ -240,6 +241,12 @@ def _metrics(one: Overview) -> dict[str, Any]:
         for name, value in one.run.metrics.items()
         if name not in of_series or repr(value) != repr(of_series[name])  # NaN does not equal NaN
     }
+
+
+def _series_of_workers(one: Overview) -> dict[str, int]:
+    """Return the sizes of the series of workers, by rank and name."""
+    found = {found: size for key, size in one.sizes.items() if (found := keys.series_name(key)) is not None}
+    return {f"{rank}: {name}": size for (rank, name), size in found.items() if rank is not None}
 
 
 def _extent(summary: Mapping[str, Any]) -> str:
