@@ -8,7 +8,8 @@ and never for more than 1 % of one processor. The peak is the largest of:
 * the high-water mark that the kernel reports at the end (``ru_maxrss``), unless it can be that of notata itself: a
   child begins with the high-water mark of its parent, and keeps it.
 
-A program that ends within milliseconds has no sample. On other systems only the last value is known. The peak of a
+The first sample, right after the start, can come before the program has got its memory. So the peak of a program that
+ends within milliseconds, before the second one, is unknown. On other systems only the last value is known. The peak of a
 control group (``memory.peak``) is not used, as it includes the files that the system has cached.
 """
 
@@ -55,6 +56,7 @@ class TreeUsage:
         self._wait = _FIRST
         self._due = clock()
         self._is_known = os.path.isdir(os.path.join(proc, "self"))
+        self._samples = 0
         self.peak_bytes = 0
         self.processes = 0
 
@@ -73,6 +75,7 @@ class TreeUsage:
 
     def sample(self) -> None:
         """Read the memory of all processes of the tree."""
+        self._samples += 1
         whole = count = 0
         for pid in self._tree():
             memory = _memory(self._proc, str(pid))
@@ -89,7 +92,7 @@ class TreeUsage:
             max_rss: The high-water mark of the largest process, from the kernel, in bytes.
         """
         known = max_rss if max_rss > self._own_peak or not self._is_known else 0
-        return max(self.peak_bytes, known) or None
+        return max(self.peak_bytes if self._samples > 1 else 0, known) or None
 
     def _tree(self) -> Iterator[int]:
         """Yield the process and its descendants."""
