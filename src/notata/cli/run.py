@@ -43,12 +43,14 @@ def _complete_program(_context: click.Context, _parameter: click.Parameter, inco
 @click.option("--id", "run_id", metavar="ID", help="Id of the run. Default: made from the time.")
 @click.option("--resume", is_flag=True, help="Resume the run of --id if it has ended or died.")
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE",
-              help="Parameter, as YAML. {NAME} in COMMAND becomes VALUE, and {{NAME}} becomes {NAME}.")  # fmt: skip
+              help="Parameter, as YAML; may be repeated. {NAME} in COMMAND becomes VALUE, and {{NAME}} "
+                   "becomes {NAME}.")  # fmt: skip
 @click.option("--series", multiple=True, metavar="[NAME:: ]REGEX",
-              help="Values in the output: each named group of REGEX is a column of a series.")  # fmt: skip
+              help="Values in the output: each named group of REGEX is a column of a series; "
+                   "may be repeated.")  # fmt: skip
 @click.option("--keep", multiple=True, metavar="PATTERN",
-              help="Keep matching files that are new or changed at the end.")  # fmt: skip
-@click.option("--meta", multiple=True, metavar="NAME=VALUE", help="Field of metadata.json, as YAML.")
+              help="Keep matching files that are new or changed at the end; may be repeated.")  # fmt: skip
+@click.option("--meta", multiple=True, metavar="NAME=VALUE", help="Field of metadata.json, as YAML; may be repeated.")
 @click.option("--parent", metavar="URL", shell_complete=complete_url, help="Run that this one continues or varies.")
 @click.option("--monitor", type=float, metavar="SECONDS", help="Sample processor, memory and GPUs this often.")
 @click.option("--terminal/--no-terminal", default=None,

@@ -9,8 +9,8 @@ and never for more than 1 % of one processor. The peak is the largest of:
   child begins with the high-water mark of its parent, and keeps it.
 
 The first sample, right after the start, can come before the program has got its memory. So the peak of a program that
-ends within milliseconds, before the second one, is unknown. On other systems only the last value is known. The peak of a
-control group (``memory.peak``) is not used, as it includes the files that the system has cached.
+ends within milliseconds, before the second one, is unknown. On other systems only the last value is known. The peak of
+a control group (``memory.peak``) is not used, as it includes the files that the system has cached.
 """
 
 from __future__ import annotations
