@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from notata.program.exit import Exit
 from notata.program.keep import Keeper
 from notata.program.screen import Terminals
 from notata.program.session import Session
-from notata.program.signals import Signals
+from notata.program.signals import PASSED_ON, Signals
 from notata.program.start import Streams, find_program, start
 from notata.program.usage import TreeUsage
 from notata.run.inherited import child_variables, inherited_rank, open_options
@@ -256,6 +256,18 @@ os.read(woken, 1)
 """
 
 
+@pytest.fixture
+def default_signals() -> Iterator[None]:
+    """Handle signals as in a foreground job: a shell makes jobs in the background ignore SIGINT and SIGQUIT."""
+    before = {number: signal.getsignal(number) for number in PASSED_ON}
+    for number in PASSED_ON:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("default_signals")
 def test_each_signal_reaches_the_program_once_and_the_program_decides() -> None:
     sent = ["SIGUSR1", "SIGINT", "SIGHUP", "SIGUSR2", "SIGQUIT", "SIGINT", "SIGTERM"]
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)]
