@@ -34,7 +34,7 @@ def test_the_program_has_a_terminal_of_the_same_size_and_gets_each_key(shell: Wi
     before = shell.settings()
     (tmp_path / "program.py").write_text(
         f"{WAKES}import sys\n"
-        "def show(*_): print(*reversed(os.get_terminal_size()))\n"
+        "def show(*_): os.write(1, b'%d %d\\n' % (*reversed(os.get_terminal_size()),))\n"
         "def resized(*_): show(); sys.exit(4)\n"
         "show() if all(os.isatty(number) for number in (0, 1, 2)) else print('no terminal')\n"
         "signal.signal(signal.SIGWINCH, resized)\n"
@@ -58,9 +58,9 @@ def test_ctrl_c_interrupts_the_program_once_and_ends_the_loop_of_the_shell(shell
     before = shell.settings()
     program = (
         f"{WAKES}import sys\n"
-        "def handle(*_): signal.signal(signal.SIGINT, signal.SIG_DFL); print('interrupted')\n"
+        "def handle(*_): signal.signal(signal.SIGINT, signal.SIG_DFL); os.write(1, b'interrupted\\n')\n"
         "signal.signal(signal.SIGINT, handle)\n"
-        "print('ready')\n"
+        "os.write(1, b'ready\\n')\n"  # `print` cannot be interrupted by another one
         "while True: os.read(woken, 1)\n"
     )
     (tmp_path / "program.py").write_text(program)
