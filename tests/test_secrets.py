@@ -198,6 +198,17 @@ def test_options_of_any_connection_are_hidden_as_long_as_it_lives() -> None:
     assert secrets.redacted("a tok3n-of-session-9 b") == "a tok3n-of-session-9 b"
 
 
+def test_the_names_in_the_query_of_an_address_are_no_secrets() -> None:
+    store = open_store("https://host/x?X-Amz-Signature=zQ9SECRETxyz1&Expires=36000000")
+    secrets.refresh()
+    assert secrets.redacted("see zQ9SECRETxyz1 there") == "see *** there"
+    assert (
+        secrets.redacted("an X-Amz-Signature and SignatureDoesNotMatch")
+        == "an X-Amz-Signature and SignatureDoesNotMatch"
+    )
+    assert store.is_local is False
+
+
 def test_a_short_secret_of_one_storage_is_hidden_in_texts_about_it_alone() -> None:
     store = open_store("s3://bucket/x", {"key": "k", "secret": "five5"})
     secrets.refresh()

@@ -7,7 +7,6 @@ import copy
 import functools
 import io
 import os
-import re
 import sys
 import threading
 import time
@@ -102,7 +101,8 @@ class Connection:
             yield from _resolved(self._fs)
 
     def _of_address(self) -> Iterator[str]:
-        yield from (part for part in (self._hidden, *re.split("[&=]", self._hidden)) if len(part) >= 8)
+        values = [part.partition("=")[2] or part for part in self._hidden.split("&")]  # names are no secrets
+        yield from (part for part in (self._hidden, *values) if len(part) >= 8)
 
     @property
     def fs(self) -> AbstractFileSystem:
