@@ -185,15 +185,15 @@ class FolderOutput(CrateOutput):
         store = self._store if self._above is None else self._above.hidden_folder()
         sink = _FolderSink(store)
         try:
-            with sink.flying.until_landed():
-                yield sink
-                sink.land()
+            yield sink
+            sink.land()
             sink.flying.check()
             sink.end()
             if self._above is not None:
                 with self._above.guard("write", None):
                     os.rename(store.url, self._store.url)
-        except BaseException:
+        except BaseException as error:
+            sink.stop(waits=isinstance(error, Exception))
             with suppress(NotataError):
                 store.delete(sink.names)
                 store.remove_empty_folders()
@@ -235,6 +235,16 @@ class _FolderSink:
     def land(self) -> None:
         """Wait for all writes but the last one."""
         self.flying.land()
+
+    def stop(self, *, waits: bool) -> None:
+        """End all writes: a write that is only cancelled may still reach the storage after its file was deleted.
+
+        Args:
+            waits: Whether to wait for the writes, rather than to cancel them.
+        """
+        if waits:
+            self.flying.land()
+        self.flying.cancel()
 
     def end(self) -> None:
         """Write the last file."""
