@@ -12,11 +12,12 @@ from typing import Any, Final
 from notata._base import keys
 from notata._base.terminal import quoted
 from notata.errors import DecodeError, KeyNameError
+from notata.importing.facts import Facts
 from notata.importing.links import Links
 from notata.importing.naming import artifact_key, legal_name
 from notata.importing.source import (
-    Facts,
     Failed,
+    FolderSource,
     FoundRun,
     json_of,
     listed,
@@ -28,7 +29,7 @@ from notata.importing.source import (
     yaml_of,
 )
 from notata.importing.writer import RunWriter
-from notata.store import Entry, Location, Store, open_store
+from notata.store import Entry
 
 __all__ = ["DvcliveSource"]
 
@@ -41,22 +42,8 @@ _STEP: Final = "step"
 _TIME: Final = "timestamp"
 
 
-class DvcliveSource:
+class DvcliveSource(FolderSource):
     """The runs in a folder of DVCLive, or in one that contains several; see `Source`."""
-
-    def __init__(self, store: Store) -> None:
-        self.url = store.url
-        self.store = store
-
-    @classmethod
-    def at(cls, source: Location, options: Mapping[str, Any] | None, *, deleted: bool, runs_url: str) -> DvcliveSource:
-        """Return the source of a folder. No request."""
-        return cls(open_store(source, options))
-
-    @property
-    def places(self) -> list[Store]:
-        """The folder."""
-        return [self.store]
 
     def find(self, failed: Failed) -> Iterator[FoundRun]:
         """Yield the runs."""

@@ -12,7 +12,8 @@ from notata import formats
 from notata._base import keys
 from notata._base.terminal import quoted
 from notata.errors import DecodeError, KeyNameError
-from notata.importing.source import Facts, checked_text
+from notata.importing.facts import Facts
+from notata.importing.source import checked_text
 from notata.importing.writer import RunWriter
 from notata.store import Entry
 

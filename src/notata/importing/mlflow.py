@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from notata._base import keys
+from notata.importing.facts import Facts
 from notata.importing.naming import legal_name
-from notata.importing.source import Facts, checked_text, milliseconds
+from notata.importing.source import checked_text, milliseconds
 
 __all__ = ["Described", "facts_of"]
 

@@ -17,10 +17,11 @@ from urllib.parse import quote
 
 from notata._base.terminal import quoted
 from notata.errors import DecodeError, KeyNameError, MissingError
+from notata.importing.facts import Facts
 from notata.importing.links import Links
 from notata.importing.mlflow import Described, facts_of
 from notata.importing.naming import artifact_key, legal_name
-from notata.importing.source import Facts, Failed, FoundRun, checked_text, mark_of, number_or_text
+from notata.importing.source import Failed, FoundRun, checked_text, mark_of, number_or_text
 from notata.importing.writer import RunWriter
 from notata.store import Entry, Location, Store, open_store
 

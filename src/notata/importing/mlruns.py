@@ -18,13 +18,14 @@ from typing import Any, Final
 from notata._base import keys
 from notata._base.terminal import quoted
 from notata.errors import DecodeError, KeyNameError, MissingError, NotataError
+from notata.importing.facts import Facts
 from notata.importing.links import Links
 from notata.importing.mlflow import Described, facts_of
 from notata.importing.naming import artifact_key, legal_name
 from notata.importing.source import (
     SMALL,
-    Facts,
     Failed,
+    FolderSource,
     FoundRun,
     Source,
     checked_text,
@@ -54,12 +55,11 @@ _SMALLEST: Final = 2**16
 """Bytes of a piece of one metric, if a run has very many large ones."""
 
 
-class MlrunsSource:
+class MlrunsSource(FolderSource):
     """The runs in a folder ``mlruns``, or in one that contains it; see `Source`."""
 
     def __init__(self, store: Store, *, deleted: bool, runs_url: str) -> None:
-        self.url = store.url
-        self.store = store
+        super().__init__(store)
         self._deleted = deleted
         self._runs_url = runs_url
 
@@ -72,11 +72,6 @@ class MlrunsSource:
         if path is not None:
             return DatabaseSource(path, deleted=deleted, runs_url=runs_url)
         return cls(open_store(source, options), deleted=deleted, runs_url=runs_url)
-
-    @property
-    def places(self) -> list[Store]:
-        """The folder."""
-        return [self.store]
 
     def find(self, failed: Failed) -> Iterator[FoundRun]:
         """Yield the runs."""

@@ -14,11 +14,12 @@ from typing import Any, Final
 from notata._base import keys
 from notata._base.terminal import quoted
 from notata.errors import DecodeError, KeyNameError, NotataError
+from notata.importing.facts import Facts
 from notata.importing.links import Links
 from notata.importing.naming import artifact_key, legal_name
 from notata.importing.source import (
-    Facts,
     Failed,
+    FolderSource,
     FoundRun,
     checked_text,
     json_of,
@@ -29,7 +30,7 @@ from notata.importing.source import (
     read_small,
 )
 from notata.importing.writer import RunWriter
-from notata.store import Entry, Location, Store, open_store
+from notata.store import Entry
 
 __all__ = ["SacredSource"]
 
@@ -42,22 +43,8 @@ _OWN: Final = frozenset({_RUN, _CONFIG, _METRICS, _INFO, _OUTPUT})
 _SOURCES: Final = "_sources"
 
 
-class SacredSource:
+class SacredSource(FolderSource):
     """The runs in the folder of a FileStorageObserver; see `Source`."""
-
-    def __init__(self, store: Store) -> None:
-        self.url = store.url
-        self.store = store
-
-    @classmethod
-    def at(cls, source: Location, options: Mapping[str, Any] | None, *, deleted: bool, runs_url: str) -> SacredSource:
-        """Return the source of a folder. No request."""
-        return cls(open_store(source, options))
-
-    @property
-    def places(self) -> list[Store]:
-        """The folder."""
-        return [self.store]
 
     def find(self, failed: Failed) -> Iterator[FoundRun]:
         """Yield the runs."""

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from notata._base import display
 from notata._base.terminal import quoted
 from notata.errors import DecodeError, MissingError, TooLargeError
 from notata.formats.yaml_loader import load
-from notata.store import Entry, Store
+from notata.store import Entry, Location, Store, open_store
 
 if TYPE_CHECKING:
+    from notata.importing.facts import Facts
     from notata.importing.writer import RunWriter
 
 __all__ = [
     "SMALL",
-    "Facts",
     "Failed",
+    "FolderSource",
     "FoundRun",
     "Source",
     "checked_text",
@@ -42,33 +44,6 @@ SMALL: Final = 64 * 2**20
 _VALUES: Final = 2_000_000  # values of a YAML file of another tool
 
 Failed: TypeAlias = "Callable[[Exception], object]"
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """A description of one run by its source: all but its values over time and its files.
-
-    Attributes:
-        params: The parameters.
-        metrics: Single values at the end of the run.
-        status: The status to store.
-        reason: Why it failed.
-        start: When it began, in Unix seconds; None if that is unknown.
-        end: When it ended.
-        fields: Other fields of metadata.json, such as `name`, `note` and `tags`.
-        environment: The field `environment`, as far as it is known.
-        package_version: The version of the package that wrote the run, if the files state it.
-    """
-
-    params: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    status: Literal["complete", "failed"] = "complete"
-    reason: str = ""
-    start: float | None = None
-    end: float | None = None
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    environment: Mapping[str, Any] = field(default_factory=dict)
-    package_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +84,32 @@ class Source(Protocol):
     def find(self, failed: Failed) -> Iterable[FoundRun]:
         """Yield the runs; `failed` is called with the error of each one that cannot be read."""
         ...
+
+
+class FolderSource(ABC):
+    """A source that is one folder: the part of a `Source` that the formats share.
+
+    Args:
+        store: The folder.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.url = store.url
+        self.store = store
+
+    @classmethod
+    def at(cls, source: Location, options: Mapping[str, Any] | None, *, deleted: bool, runs_url: str) -> Source:
+        """Return the source of a folder. No request."""
+        return cls(open_store(source, options))
+
+    @property
+    def places(self) -> list[Store]:
+        """The folder."""
+        return [self.store]
+
+    @abstractmethod
+    def find(self, failed: Failed) -> Iterable[FoundRun]:
+        """Yield the runs."""
 
 
 # -- bounded reads -----------------------------------------------------------------------------------------

@@ -17,9 +17,10 @@ from notata._base.packages import needed
 from notata._base.terminal import quoted
 from notata.errors import DecodeError
 from notata.importing.event_values import Values
+from notata.importing.facts import Facts
 from notata.importing.links import Links
 from notata.importing.naming import legal_name
-from notata.importing.source import Facts, Failed, FoundRun, listed, mark_of, no_run
+from notata.importing.source import Failed, FolderSource, FoundRun, listed, mark_of, no_run
 from notata.importing.writer import RunWriter
 from notata.store import Entry, Location, Store, open_store
 
@@ -34,12 +35,11 @@ _MASK: Final = 0xA282EAD8
 _SMALL: Final = 1000  # bytes of an event that can say that a program began
 
 
-class TensorboardSource:
+class TensorboardSource(FolderSource):
     """The runs in a log folder of TensorBoard; see `Source`."""
 
     def __init__(self, store: Store, package: SimpleNamespace) -> None:
-        self.url = store.url
-        self.store = store
+        super().__init__(store)
         self._package = package
 
     @classmethod
@@ -52,11 +52,6 @@ class TensorboardSource:
             PackageMissingError: The package ``tensorboard`` is not installed.
         """
         return cls(open_store(source, options), _package())
-
-    @property
-    def places(self) -> list[Store]:
-        """The folder."""
-        return [self.store]
 
     def find(self, failed: Failed) -> Iterator[FoundRun]:
         """Yield the runs."""

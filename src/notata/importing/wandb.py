@@ -17,13 +17,14 @@ from typing import IO, Any, Final
 from notata._base import keys
 from notata._base.terminal import quoted
 from notata.errors import KeyNameError
+from notata.importing.facts import Facts
 from notata.importing.links import Links
 from notata.importing.naming import artifact_key, legal_name
-from notata.importing.source import Facts, Failed, FoundRun, checked_text, listed, mark_of, no_run
+from notata.importing.source import Failed, FolderSource, FoundRun, checked_text, listed, mark_of, no_run
 from notata.importing.wire import Message, records
 from notata.importing.writer import RunWriter
 from notata.run.monitor import SYSTEM
-from notata.store import Blob, Entry, Location, Store, open_store
+from notata.store import Blob, Entry
 from notata.store.in_flight import InFlight
 
 __all__ = ["WandbSource"]
@@ -46,22 +47,8 @@ _HISTORY, _SUMMARY, _CONFIG, _STATS, _RUN, _EXIT, _HEADER, _ENVIRONMENT = 2, 3, 
 _LEVELS: Final = 20  # of nested values
 
 
-class WandbSource:
+class WandbSource(FolderSource):
     """The runs in a folder ``wandb``, or in one that contains it; see `Source`."""
-
-    def __init__(self, store: Store) -> None:
-        self.url = store.url
-        self.store = store
-
-    @classmethod
-    def at(cls, source: Location, options: Mapping[str, Any] | None, *, deleted: bool, runs_url: str) -> WandbSource:
-        """Return the source of a folder. No request."""
-        return cls(open_store(source, options))
-
-    @property
-    def places(self) -> list[Store]:
-        """The folder."""
-        return [self.store]
 
     def find(self, failed: Failed) -> Iterator[FoundRun]:
         """Yield the runs."""

@@ -18,8 +18,8 @@ from notata._base.prepared import one_line
 from notata._base.secrets import redacted
 from notata._base.terminal import quoted
 from notata.errors import DecodeError, EncodeError
+from notata.importing.facts import Facts
 from notata.importing.naming import IMPORTED, column_name
-from notata.importing.source import Facts
 from notata.manifest import Document, FileRecords, HashingBackend
 from notata.run.parameters import Parameters, encoded
 from notata.run.state import COPIED, LEASE, ROW, SUMMARY
