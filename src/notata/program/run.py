@@ -15,7 +15,7 @@ from notata.run.state import COMMAND, EXIT, OWN_FIELDS
 from notata.store import Location
 
 if TYPE_CHECKING:
-    from notata.program.recording import Program
+    from notata.program.program import Program
 
 __all__ = ["ProgramRun"]
 

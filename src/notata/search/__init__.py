@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from notata.page.report import Report, report
     from notata.publish import Published, publish
-    from notata.search.alerts import Alert, Look, Undelivered, Watcher
+    from notata.search.alert import Alert
+    from notata.search.alerts import Look, Undelivered, Watcher
     from notata.search.checks import Check
     from notata.search.choosing import Query, Runs, runs
     from notata.search.comparing import Comparison, Difference, compare
@@ -105,7 +106,8 @@ __all__ = [
 ]
 
 _NAMES: Final = {
-    "alerts": ("Alert", "Look", "Undelivered", "Watcher"),
+    "alert": ("Alert",),
+    "alerts": ("Look", "Undelivered", "Watcher"),
     "checks": ("Check",),
     "choosing": ("Query", "Runs", "runs"),
     "comparing": ("Comparison", "Difference", "compare"),

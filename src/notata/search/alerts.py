@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from notata._base.secrets import redacted
 from notata._base.terminal import one_line
 from notata._base.times import span
 from notata.errors import ConfigurationError, NotataError, RunMissingError
+from notata.search.alert import Alert
 from notata.search.alert_state import AlertState, default_folder
 from notata.search.choosing import Query, Wheres, runs
 from notata.search.notifying import DeliveryError, Notify, deliverer
@@ -24,7 +25,7 @@ from notata.search.places import Run
 from notata.search.retention import end_of
 from notata.search.target import Failed, Target, URLs, below, raise_error
 
-__all__ = ["ON", "Alert", "Look", "Undelivered", "Watcher"]
+__all__ = ["ON", "Look", "Undelivered", "Watcher"]
 
 ON: Final = ("died", "failed", "complete", "stalled")
 """States that a `Watcher` reports."""
@@ -34,47 +35,9 @@ _FAILURES: Final = 3  # failed notifications in a row, after which the next look
 _LONG: Final = {"name": 300, "run_id": 300, "url": 2000, "why": 500, "host": 100}
 """Maximum characters of the text of a run in an alert, as the folder may be forged."""
 
-_TEXT: Final = 1000
+_TEXT: Final = 1000  # characters of the reason of a failed delivery
 _UNKNOWN: Final = "unknown"
 """The text by which a run is remembered that could not be read at the first look."""
-
-
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """The news about one run. Each text is one line without control characters, and not longer than 2000 of them.
-
-    Attributes:
-        name: The place as it was given, and the path below it.
-        run_id: The id of the run.
-        url: The URL of its folder, without credentials.
-        status: One of `ON`.
-        why: Why it failed or died, or since when nothing was written; empty for a complete run.
-        host: The machine that it ran on; empty if unknown.
-        started: When it began, ISO 8601; None if unknown.
-        ended: When it ended, or gave its last sign of life; None if unknown.
-        attempt: How often the run was resumed.
-    """
-
-    name: str
-    run_id: str
-    url: str
-    status: str
-    why: str
-    host: str
-    started: str | None
-    ended: str | None
-    attempt: int
-
-    @property
-    def text(self) -> str:
-        """The news in one line."""
-        verb = {"complete": "is complete", "stalled": "has stalled"}.get(self.status, self.status)
-        why = f": {self.why}" if self.why else ""
-        return one_line(f"{self.name} {verb}{why}{f' (on {self.host})' if self.host else ''}", _TEXT)
-
-    def record(self) -> dict[str, Any]:
-        """Return its fields by name."""
-        return {one.name: getattr(self, one.name) for one in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)

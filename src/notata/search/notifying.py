@@ -16,15 +16,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from http.client import HTTPException
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from notata._base.secrets import redacted
 from notata._base.terminal import one_line
 from notata.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from notata.search.alerts import Alert
+from notata.search.alert import Alert
 
 __all__ = ["Command", "DeliveryError", "Notify", "Webhook", "deliverer"]
 
