@@ -11,12 +11,12 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-__all__ = ["Window"]
+__all__ = ["PROMPT", "Window", "shell_window"]
 
 _PATIENCE: Final = 20.0  # seconds until a text must appear
 
@@ -112,3 +112,15 @@ class Window:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+PROMPT: Final = "PROMPT> "
+
+
+@contextlib.contextmanager
+def shell_window(folder: Path) -> Iterator[Window]:
+    """Open a window with a shell that has job control and shows `PROMPT`."""
+    environment = {**os.environ, "PS1": PROMPT, "INPUTRC": os.devnull, "TERM": "dumb", "HISTFILE": os.devnull}
+    with Window(["bash", "--norc", "--noprofile", "-i"], folder=folder, environment=environment) as window:
+        window.until(PROMPT)
+        yield window

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,18 +10,14 @@ import pytest
 
 from notata import LogReader
 from tests.children import WAKES
-from tests.terminals import Window
+from tests.terminals import PROMPT, Window, shell_window
 
 NOTATA = f"{sys.executable} -m notata run -d outputs"
-PROMPT = "PROMPT> "
 
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Window]:
-    """A window with a shell that has job control, in an empty folder."""
-    environment = {**os.environ, "PS1": PROMPT, "INPUTRC": os.devnull, "TERM": "dumb", "HISTFILE": os.devnull}
-    with Window(["bash", "--norc", "--noprofile", "-i"], folder=tmp_path, environment=environment) as window:
-        window.until(PROMPT)
+    with shell_window(tmp_path) as window:
         yield window
 
 

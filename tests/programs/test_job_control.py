@@ -12,18 +12,14 @@ from pathlib import Path
 import pytest
 
 from notata import LogReader
-from tests.terminals import Window
+from tests.terminals import PROMPT, Window, shell_window
 
 NOTATA = f"{sys.executable} -m notata run -d outputs"
-PROMPT = "PROMPT> "
 
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Window]:
-    """A window with a shell that has job control, in an empty folder."""
-    environment = {**os.environ, "PS1": PROMPT, "INPUTRC": os.devnull, "TERM": "dumb", "HISTFILE": os.devnull}
-    with Window(["bash", "--norc", "--noprofile", "-i"], folder=tmp_path, environment=environment) as window:
-        window.until(PROMPT)
+    with shell_window(tmp_path) as window:
         yield window
 
 
