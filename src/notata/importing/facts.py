@@ -1,4 +1,4 @@
-"""What a source says about one run."""
+"""The facts that a source states about one run."""
 
 from __future__ import annotations
 
