@@ -65,8 +65,8 @@ def train(base_dir: str, options: dict[str, Any], waits: bool) -> None:
         log.json("metrics", {"norm": float(np.linalg.norm(state["weights"]))})
         if waits and state["step"] == WARNED:
             print("warn me", flush=True)
-            while True:
-                signal.pause()
+            while True:  # the signal may come at any moment: pause() would miss one that comes just before it
+                step_of(state["weights"], 0)
     log.array("weights", state["weights"])
     log.mark_complete()
 

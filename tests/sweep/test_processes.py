@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from notata import Experiment, SweepError
 from notata._base import processes
 from notata.sweep import grid
+from notata.sweep.processes import Processes
 from tests.sweep import tasks
 
 ROOT = Path(__file__).parents[2]
@@ -157,6 +159,19 @@ def test_ctrl_c_in_this_thread_ends_after_the_current_run(tmp_path: Path) -> Non
         output, _ = process.communicate(timeout=60)
     assert "'complete': 1" in output
     assert process.returncode != 0
+
+
+def test_no_queued_call_begins_once_the_engine_is_halted(tmp_path: Path) -> None:
+    engine = Processes(1)
+    futures = [engine.submit(tasks.slow, None, x, str(tmp_path)) for x in range(4)]
+    wait_for(lambda: begun(tmp_path))
+    engine.halt()
+    (tmp_path / "go").touch()
+    assert futures[0].result() == {"y": 0}
+    for future in futures[1:]:
+        with pytest.raises(CancelledError):
+            future.result()
+    engine.close()
 
 
 def is_alive(pid: int) -> bool:

@@ -354,6 +354,7 @@ class Driver:
     def _stop(self) -> None:
         """Begin no more points. Called by a signal handler, too."""
         self._stopped = self._interrupted = True
+        self._engine.halt()
         self._done.put(None)
 
     def _ended(self, why: str) -> SweepError:

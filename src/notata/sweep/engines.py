@@ -24,7 +24,7 @@ class Future(Protocol):
 
 
 class Engine(ABC):
-    """Runs functions for a sweep. All methods are called by one thread.
+    """Runs functions for a sweep. All methods are called by one thread, `halt` by a signal handler in it, too.
 
     Attributes:
         in_process: Whether the functions run in this process, so that objects need not be pickled.
@@ -53,8 +53,12 @@ class Engine(ABC):
         """Check whether a call has ended because its worker was lost, and is worth another submission."""
         return isinstance(error, BrokenExecutor | CancelledError)
 
-    def stop(self) -> None:  # noqa: B027 - an executor has no such verb
+    def halt(self) -> None:  # noqa: B027 - an executor has no such verb
+        """Begin none of the queued calls, as far as that takes no waiting."""
+
+    def stop(self) -> None:
         """Begin none of the queued calls, as far as possible; their futures are cancelled by the caller, too."""
+        self.halt()
 
     def close(self) -> None:  # noqa: B027 - an executor of the user stays open
         """Wait for the calls that have begun, and end what this engine has started."""

@@ -40,9 +40,9 @@ class Processes(Engine):
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
         return min(self._processes, key=lambda process: process.pending).submit(function, *arguments)
 
-    def stop(self) -> None:
+    def halt(self) -> None:
         for process in self._processes:
-            process.stop()
+            process.halt()
 
     def close(self) -> None:
         closing = [threading.Thread(target=process.close) for process in self._processes]
@@ -126,7 +126,7 @@ class _Process:
         except (OSError, EOFError):
             return False
 
-    def stop(self) -> None:
+    def halt(self) -> None:
         """Begin none of the queued calls."""
         with suppress(OSError):
             if self._line is not None:
@@ -149,31 +149,55 @@ class _Process:
 
 # -- in the process ----------------------------------------------------------------------------------------
 
-_is_stopped = False
+_driver: _Driver | None = None
+
+
+class _Driver:
+    """The driver, as seen from a process that works for it.
+
+    Args:
+        line: The connection to it. It says when no queued call is to begin any more, and its end is the driver's end.
+    """
+
+    def __init__(self, line: Connection) -> None:
+        self._line = line
+        self._lock = threading.Lock()  # between receiving a message and knowing it, the line says nothing
+        self._has_stopped = False
+
+    def greet(self) -> None:
+        """Say that this process works."""
+        with suppress(OSError):
+            self._line.send("ready")
+
+    def has_stopped(self) -> bool:
+        """Check whether the driver has said that no call is to begin, even if that was a moment ago."""
+        with self._lock:
+            return self._has_stopped or self._line.poll()
+
+    def follow(self) -> None:
+        """Wait for the end of the driver, and end at once: the next driver resumes the run."""
+        with suppress(OSError, EOFError):
+            while self._line.poll(None):
+                with self._lock:
+                    self._line.recv()
+                    self._has_stopped = True
+        if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)  # with the programs that a task started
+        os._exit(1)
 
 
 def _begin_process(line: Connection) -> None:
     """Prepare a process: no Ctrl-C from the terminal, and an end together with the driver."""
+    global _driver  # noqa: PLW0603
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):  # so that the programs that a task starts get no Ctrl-C either
         os.setpgrp()
-    with suppress(OSError):
-        line.send("ready")
-    threading.Thread(target=_follow, args=(line,), name="notata-driver", daemon=True).start()
-
-
-def _follow(line: Connection) -> None:
-    """Wait for the end of the driver, and end at once: the next driver resumes the run."""
-    global _is_stopped  # noqa: PLW0603
-    with suppress(OSError, EOFError):
-        while line.recv():
-            _is_stopped = True
-    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)  # with the programs that a task started
-    os._exit(1)
+    _driver = _Driver(line)
+    _driver.greet()
+    threading.Thread(target=_driver.follow, name="notata-driver", daemon=True).start()
 
 
 def _unless_stopped(function: Callable[..., Any], *arguments: Any) -> Any:
-    if _is_stopped:
+    if _driver is not None and _driver.has_stopped():
         raise CancelledError("the sweep was interrupted")
     return function(*arguments)

@@ -68,7 +68,8 @@ class SweepResult:
     Attributes:
         url: The location of the experiment, without credentials.
         complete: Points that this call has completed.
-        skipped: Points that were complete before, or that another process has completed meanwhile.
+        skipped: Points that were complete before, or that another process has completed meanwhile, such as a worker
+            that was lost before it could say so.
         failed: Points whose task raised an exception each time, or whose run could not be stored.
         lost: Points whose worker was killed each time.
         busy: Points whose run another process was still writing at the end.
