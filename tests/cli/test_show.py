@@ -184,6 +184,20 @@ def test_requests_of_a_run_that_ended_of_a_failed_one_and_of_many(moto_server: S
         assert len(sent) == count, sent
 
 
+def test_the_end_of_the_output_is_shown_like_that_of_the_log(asked: list[tuple[str, int, int]], tmp_path: Path) -> None:
+    store = open_store("memory://show/printed/log_a")
+    text = "".join(f" step {step} of the solver\n" for step in range(20_000))
+    store.write_many({"output.txt": text.encode(), "metadata.json": b'{"status": "complete"}'})
+    asked.clear()
+    found = show(store, lines=3)
+    assert found.output == (" step 19997 of the solver", " step 19998 of the solver", " step 19999 of the solver")
+    assert [(size, start + size) for key, start, size in asked if key == "output.txt"] == [(4096, len(text))]
+    store.write("output.txt", b"\x1b[31mNaN\xff\r\nno end")
+    printed = notata("show", "memory://show/printed/log_a", folder=tmp_path)
+    assert parts(printed.stdout)["output"] == ["\\x1b[31mNaN\\udcff", "no end"]
+    assert show(store, lines=0).output == ()
+
+
 @pytest.mark.parametrize("lines", [1, 3, 1000])
 def test_as_many_last_lines_as_are_asked_for_however_long(lines: int, asked: list[tuple[str, int, int]]) -> None:
     text = "".join(f"[2026-03-01T09:30:00] INFO {number} {'é' * 700}\n" for number in range(300))

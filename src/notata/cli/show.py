@@ -48,7 +48,7 @@ class _Part:
 @click.command(
     cls=Command,
     count="-n",
-    short_help="Show a summary of a run: status, parameters, failure, files, end of the log.",
+    short_help="Show a summary of a run: status, parameters, failure, files, end of the log and output.",
     examples=(
         "notata show outputs/log_a",
         "notata show -n 30 s3://bucket/outputs/log_a",
@@ -56,14 +56,20 @@ class _Part:
     ),
 )
 @urls_argument
-@click.option("-n", "--lines", type=click.IntRange(min=0), default=10, help="Last lines of the log. Default: 10.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(min=0),
+    default=10,
+    help="Last lines of the log and of the output. Default: 10.",
+)
 @click.option("--all", "every", is_flag=True, help="Show each run of a folder with several runs.")
 @searching()
 def show(asked: Asked, lines: int, every: bool) -> None:
-    """Show the status of a run, its failure, host, environment and content, and the end of its log.
+    """Show the status of a run, its failure, host, environment and content, and the end of its log and output.
 
     URL is a run, a folder with one run below it, or a quoted pattern, which may match many runs. The command reads
-    little: no artifact, and only the end of the log.
+    little: no artifact, and only the end of the log and of the output.
     """
     from notata.search import overviews
 

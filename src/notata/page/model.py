@@ -22,7 +22,7 @@ from notata.page.preview import kind_of
 from notata.page.values import Bounded, listed_values, shown_text, text_of
 from notata.run.state import SUMMARY
 from notata.search.choosing import Runs
-from notata.search.overview import Failure, Overview
+from notata.search.overview import Failure, Overview, Tail
 from notata.search.places import Run
 from notata.search.tables import extreme_columns, usual_columns
 from notata.series import SCALARS, loaded_one
@@ -397,14 +397,14 @@ def _file(run: Run, key: str, digests: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _log(overview: Overview, most: int) -> dict[str, Any]:
-    """Return the last lines of the log that take at most this many bytes."""
-    lines, start, end = list(overview.log), overview.log_start, overview.log_size
-    sizes = [len(line.encode("utf-8", "surrogateescape")) + 1 for line in lines]
-    total, at = sum(sizes), 0
-    while total > most and at < len(lines) - 1:
-        total, start, at = total - sizes[at], start + sizes[at], at + 1
-    text = text_of("\n".join(lines[at:]) + "\n" * bool(lines), max(most, 1))
-    return {"text": text, "start": start, "end": end, "size": end}
+    """Return the last lines of the log that take at most this many bytes; if even the last line takes more, its end."""
+    tail = overview.tails.get(keys.LOG, Tail(b"", overview.log_size))
+    end = tail.start + len(tail.data)
+    data = tail.data[-(most + 1) :]
+    if len(data) > most:
+        data = data[data.index(b"\n") + 1 if b"\n" in data[:-1] else 1 :]
+    text = text_of(data.decode("utf-8", "surrogateescape"), max(1, most))
+    return {"text": text, "start": end - len(data), "end": end, "size": end}
 
 
 def log_page(run: Run, start: int | None, most: int) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Summaries of runs: status and reason, environment, content, and the end of the log.
+"""Summaries of runs: status and reason, environment, content, and the end of the log and of the output.
 
 Few requests are made: a listing, metadata.json, parameters and metrics if metadata.json does not contain them, the
-files that describe a failure, and the end of the log. Damaged or missing files are reported, and the rest is shown.
+files that describe a failure, and the ends of the log and of the output. Damaged or missing files are reported, and
+the rest is shown.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from notata.store import Blob
 from notata.store.in_flight import InFlight
 from notata.table.row import named_values
 
-__all__ = ["Failure", "Frame", "Overview", "overviews", "overviews_of", "show"]
+__all__ = ["Failure", "Frame", "Overview", "Tail", "overviews", "overviews_of", "show"]
 
 _LINE: Final = 200  # estimated bytes of a line in a log
 _END: Final = 2**20  # maximum bytes read from the end of a log
@@ -46,6 +47,8 @@ _CAUGHT: Final = 3  # last caught exceptions that are read
 _PARAMETERS: Final = 2**20  # maximum size of parameters or metrics that are read
 _WORKERS: Final = 20  # workers whose inputs are read
 _NAMED: Final = 3  # runs that an error message names
+
+_TAILS: Final = (keys.LOG, keys.OUTPUT)  # files whose end is shown
 
 _WORKER_INPUTS: Final = re.compile(rf"{keys.WORKERS}/[^/]+/{re.escape(keys.INPUTS)}")
 
@@ -116,6 +119,30 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Tail:
+    r"""The end of a text file: its last lines as they are stored. The last one may have no end yet.
+
+    Attributes:
+        data: The lines. If the file has fewer lines, or long ones, it can begin within a line.
+        start: The byte of the file at which they begin.
+
+    >>> Tail(b"one\r\ntwo").lines
+    ('one', 'two')
+    """
+
+    data: bytes = b""
+    start: int = 0
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The lines without their ends; bytes that are not UTF-8 are decoded with ``surrogateescape``."""
+        if not self.data:
+            return ()
+        lines = self.data.removesuffix(b"\n").split(b"\n")
+        return tuple(line.decode("utf-8", "surrogateescape").removesuffix("\r") for line in lines)
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """A run and its summary.
 
@@ -137,12 +164,12 @@ class Overview:
             run that has not ended, as of its last heartbeat.
         log: The last lines of log.txt.
         log_size: The size of log.txt, in bytes.
-        log_start: The byte of log.txt at which `log` begins.
         problems: Messages about files that cannot be read.
         command: What `notata run` recorded of its program: arguments, folder, patterns. Empty for other runs.
         exit: How that program ended: exit code or signal, processor time, memory.
-        output: The last lines that the program printed, of a run that failed or died.
+        output: The last lines that the program printed.
         output_size: The size of output.txt, in bytes.
+        tails: The ends of log.txt and output.txt as they are stored, by key, as far as they could be read.
     """
 
     run: Run
@@ -160,12 +187,12 @@ class Overview:
     series: Mapping[str, Any] = field(default_factory=dict)
     log: tuple[str, ...] = ()
     log_size: int = 0
-    log_start: int = field(default=0, repr=False)
     problems: tuple[str, ...] = ()
     command: Mapping[str, Any] = field(default_factory=dict)
     exit: Mapping[str, Any] = field(default_factory=dict)
     output: tuple[str, ...] = ()
     output_size: int = 0
+    tails: Mapping[str, Tail] = field(default_factory=dict, repr=False)
 
     def below(self, folder: str) -> dict[str, int]:
         """Return the sizes of the files in one folder of the run, by their path in the folder.
@@ -236,13 +263,13 @@ def show(
 ) -> Overview:
     """Return a summary of one run.
 
-    Cost: one listing, one read of metadata.json, one of the end of the log, and one each of parameters and metrics,
-    unless metadata.json contains them, as for ended runs. A failed run takes one more read, and
-    one of its output, and each of the last three caught exceptions one.
+    Cost: one listing, one read of metadata.json, one of the end of the log, one of the end of the output if there is
+    some, and one each of parameters and metrics, unless metadata.json contains them, as for ended runs. A failed run
+    takes one more read, and each of the last three caught exceptions one.
 
     Args:
         url: The run as an fsspec URL, a path or a `Target`; or a folder with one run at or below it.
-        lines: Number of last lines of the log.
+        lines: Number of last lines of the log, and of the output.
         storage_options: Options for fsspec.
 
     Raises:
@@ -271,15 +298,15 @@ def overviews(
     storage_options: Mapping[str, Any] | None = None,
     failed: Failed = raise_error,
 ) -> Iterator[Overview]:
-    """Yield summaries of runs: status, parameters, metrics, failure, files, and the end of the log.
+    """Yield summaries of runs: status, parameters, metrics, failure, files, and the end of the log and of the output.
 
-    Cost: one listing a place, and for each run one read of metadata.json, one of the end of the log, and up to six of
-    parameters, metrics and descriptions of failures; 32 reads at once.
+    Cost: one listing a place, and for each run one read of metadata.json, one of the end of the log, one of the end of
+    the output if there is some, and up to six of parameters, metrics and descriptions of failures; 32 reads at once.
 
     Args:
         urls: Runs, patterns that match runs, or folders with one run each, see `URLs`; or a `Query` of those. By
             default the base folder.
-        lines: Number of last lines of the log.
+        lines: Number of last lines of the log, and of the output.
         every: Accept folders with several runs.
         storage_options: Options for fsspec.
         failed: Called with the error of each place that has no run or cannot be listed; the others are shown. By
@@ -320,12 +347,12 @@ def _several(place: Place) -> ConfigurationError:
 def overviews_of(runs: Sequence[Run], lines: int = 10) -> Iterator[Overview]:
     """Yield the summaries of runs whose metadata, parameters and metrics are known.
 
-    Cost: one read of the end of the log for each run, and up to six of parameters, metrics and descriptions of
-    failures; 32 at once. The files of all these runs are held together.
+    Cost: one read of the end of the log for each run, one of the end of the output if there is some, and up to six of
+    parameters, metrics and descriptions of failures; 32 at once. The files of all these runs are held together.
 
     Args:
         runs: The runs, such as those of `notata.search.runs` with ``values=True``.
-        lines: Number of last lines of the log.
+        lines: Number of last lines of the log, and of the output.
     """
     flying = InFlight[tuple[str, str], Blob]()
     with flying.until_landed():
@@ -345,11 +372,10 @@ def overviews_of(runs: Sequence[Run], lines: int = 10) -> Iterator[Overview]:
 def _wanted(run: Run, lines: int) -> Iterator[tuple[str, int, int]]:
     """Yield the files to read of a run besides metadata.json: key, first byte and end."""
     sizes = {key: max(0, entry.size) for key, entry in run.entries.items()}
-    if sizes.get(keys.LOG) and lines:
-        yield keys.LOG, max(0, sizes[keys.LOG] - max(4096, lines * _LINE)), sizes[keys.LOG]
+    for key in _TAILS if lines else ():
+        if sizes.get(key):
+            yield key, max(0, sizes[key] - max(4096, lines * _LINE)), sizes[key]
     if run.status not in ("complete", "running", "replacing"):
-        if sizes.get(keys.OUTPUT) and lines:
-            yield keys.OUTPUT, max(0, sizes[keys.OUTPUT] - max(4096, lines * _LINE)), sizes[keys.OUTPUT]
         if 0 < sizes.get(keys.FAILURE, 0) <= _FAILURE:
             yield keys.FAILURE, 0, sizes[keys.FAILURE]
         elif sizes.get(keys.TRACEBACK):
@@ -390,6 +416,8 @@ class _OverviewBuilder:
 
     def overview(self, lines: int) -> Overview:
         run, caught = self._completed(), _caught(self._sizes)
+        tails = {key: self._tail(key, lines) for key in _TAILS if lines and key in self._blobs}
+        log, output = (tails.get(key, Tail()).lines for key in _TAILS)
         fields = run.metadata
         resumes = fields.get(RESUMES)
         return Overview(
@@ -406,12 +434,14 @@ class _OverviewBuilder:
             str(fields.get(PARENT) or ""),
             tuple(self._inputs()),
             loaded(fields.get(SUMMARY)),
-            *self._lines_of(keys.LOG, lines),
+            log,
+            self._sizes.get(keys.LOG, 0),
             tuple(self._problems),
             _dictionary(fields.get(COMMAND)),
             _dictionary(fields.get(EXIT)),
-            self._lines_of(keys.OUTPUT, lines)[0],
+            output,
             self._sizes.get(keys.OUTPUT, 0),
+            tails,
         )
 
     def _completed(self) -> Run:
@@ -467,12 +497,9 @@ class _OverviewBuilder:
             self._problems.append(f"{key} does not describe an exception")
             return None
 
-    def _lines_of(self, key: str, lines: int) -> tuple[tuple[str, ...], int, int]:
-        """Return the last lines, the size of the file, and the byte at which these lines begin; read more if needed."""
-        size = self._sizes.get(key, 0)
-        if not lines or key not in self._blobs:
-            return (), size, size
-        data = self._blobs[key].data
+    def _tail(self, key: str, lines: int) -> Tail:
+        """Return the last lines of a file; read more if needed."""
+        size, data = self._sizes[key], self._blobs[key].data
         while data.count(b"\n") <= lines and len(data) < min(size, _END):
             more = self._read(key, max(0, size - 4 * len(data)), size - len(data))
             if not more:
@@ -481,9 +508,8 @@ class _OverviewBuilder:
         found = data.removesuffix(b"\n").split(b"\n")
         if len(data) < size:  # the first line may be incomplete
             found = found[1:] or found
-        found = found[-lines:]
-        start = max(0, size - len(b"\n".join(found)) - data.endswith(b"\n"))
-        return tuple(line.decode("utf-8", "surrogateescape").removesuffix("\r") for line in found), size, start
+        end = b"\n".join(found[-lines:]) + b"\n" * data.endswith(b"\n")
+        return Tail(end, max(0, size - len(end)))
 
     def _read(self, key: str, start: int, end: int) -> bytes:
         try:
