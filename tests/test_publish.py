@@ -319,6 +319,18 @@ def test_a_missing_file_is_reported_by_name() -> None:
     assert publish(log.url, "memory://out/b.zip", allow_changed=True).files == 7
 
 
+def test_output_that_is_left_out_is_not_on_the_page_either() -> None:
+    log = pendulum()
+    log["output.txt"].write_text("printed by the program\n")
+    publish(log.url, "memory://out/a.zip")
+    publish(log.url, "memory://out/b.zip", exclude=["output.txt"])
+    printed = []
+    for name in "ab":
+        with zipfile.ZipFile(io.BytesIO(raw(f"memory://out/{name}.zip"))) as crate:
+            printed.append(b"printed by the program" in crate.read("ro-crate-preview.html"))
+    assert printed == [True, False]
+
+
 def test_a_log_may_have_grown_but_not_changed() -> None:
     log = pendulum()
     url = log.log_path

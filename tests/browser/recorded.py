@@ -88,6 +88,7 @@ def attack(base: Path) -> list[Path]:
         (folder / "params.json").write_text(json.dumps({text: text, "lr": [text, {text: text}], "safe": text}))
         (folder / "metrics.json").write_text(json.dumps({text: 0.5, "loss": 1.0}))
         (folder / "log.txt").write_text(f"[2026-01-01T00:00:00] INFO {text}\n")
+        (folder / "output.txt").write_text(f"{text}\n\x1b]8;;javascript:window.owned=1\x07{text}\x1b]8;;\x07\r{text}")
         (folder / "series").mkdir()
         row = {"step": 0, "time": 1.0, "loss": 0.5, text: 0.25}
         (folder / "series/scalars.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row | {"step": 1}) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -44,6 +45,11 @@ FILES = [
     file("data/table.csv", "table"), file("data/u.npy", "array"), file("model.pt", "other"),
 ]  # fmt: skip
 LOG = "[2026-11-28T21:00:00] INFO started\n[2026-11-28T21:00:01] ERROR bad\n  in line two\n\x1b[31m10 %\r20 %\x1b[0m\n"
+OUTPUT = (
+    "      it       res\n       1   2.5E-01\n"
+    "\x1b]8;;http://x.example\x1b\\\x1b[38:2::255:0:0mNaN\x1b[m <b>\x1b]0;title\x07\n"
+    "\x1b[K 10 %\r 20 %\n[2026-11-28T21:00:01] ERROR no level\nno end \x1b[31"
+)
 RUNS = [
     run(
         "good/a",
@@ -57,6 +63,7 @@ RUNS = [
         mirror="s3://backup/a",
         fields={"operator": "Anna"},
         log={"text": LOG, "start": 0, "end": len(LOG), "size": len(LOG)},
+        output={"text": OUTPUT, "start": 5000, "end": 5000 + len(OUTPUT), "size": 5000 + len(OUTPUT)},
     ),
     run(
         "good/b",
@@ -84,6 +91,7 @@ RUNS = [
         failure={"type": EVIL, "message": EVIL, "frames": [{"file": EVIL, "code": EVIL}], "chain": [{"type": EVIL}]},
         series={EVIL: {"columns": {EVIL: {"last": 1}}}, "broken": None},
         log={"text": EVIL, "start": 0, "end": 10, "size": 10},
+        output={"text": f"{EVIL} {'x' * 10_000}\n", "start": 0, "end": 10, "size": 10},
         resumes=[{"reason": EVIL}],
         mirror="javascript:alert(1)",
         problems=[EVIL],
@@ -141,20 +149,40 @@ def rows(page: Page, section: str) -> list[str]:
 def test_all_parts_of_a_run_are_on_its_page(visits: Visits, report: str) -> None:
     page = opened(visits, report, "run", "good/a")
     assert page.locator("section.run-section:visible > h3").all_inner_texts() == [
-        "Pictures", "Metrics", "Parameters", "Series", "Own fields", "Log", "Files", "Environment", "Resumes",
-        "Workers and mirror",
+        "Pictures", "Metrics", "Parameters", "Series", "Own fields", "Output", "Log", "Files", "Environment",
+        "Resumes", "Workers and mirror",
     ]  # fmt: skip
     assert rows(page, "Metrics") == ["loss|0.01235", "deep.error|1"]
     assert rows(page, "Parameters") == ["lr|0.003", "net.depth|3", "net.act|gelu"]
     assert rows(page, "Series") == ["Column|Last|Min|Max", "loss|0.5|0.25|2"]
     assert page.get_by_title("0.0123456789").inner_text() == "0.01235"
-    assert page.locator(".log-line").all_inner_texts()[1:] == [
+    assert page.locator(".is-log .log-line").all_inner_texts()[1:] == [
         "[2026-11-28T21:00:01] ERROR bad",
         "  in line two",
         "20 %",
     ]
     assert page.locator(".log-error").count() == 2
     assert page.title() == "good/a · A sweep"
+
+
+def test_output_is_shown_as_a_terminal_shows_it(visits: Visits, report: str) -> None:
+    page = opened(visits, report, "run", "good/a")
+    section = page.locator("section.is-output")
+    assert section.locator(".log-line").all_text_contents() == [
+        "      it       res", "       1   2.5E-01", "NaN <b>", " 20 %", "[2026-11-28T21:00:01] ERROR no level",
+        "no end \x1b[31",
+    ]  # fmt: skip
+    assert section.get_by_text(re.compile(r"^The last \d+ B of 5\.\d kB$")).is_visible()
+    assert section.get_by_role("link").count() == 0, "a report has no address of the file"
+    assert section.get_by_role("button", name="Load earlier").count() == 0
+    box, wrap = section.get_by_role("region", name="Output"), section.get_by_role("button", name="Wrap lines")
+    assert box.locator(".log-line").first.evaluate("(line) => getComputedStyle(line).whiteSpace") == "pre"
+    wrap.focus()
+    page.keyboard.press("Enter")
+    assert wrap.get_attribute("aria-pressed") == "true"
+    assert box.locator(".log-line").first.evaluate("(line) => getComputedStyle(line).whiteSpace") == "pre-wrap"
+    page.get_by_label("Parts of the run").get_by_role("link", name="Output").click()
+    assert page.evaluate("document.activeElement.textContent") == "Output"
 
 
 def test_copied_values_are_whole(visits: Visits, report: str) -> None:

@@ -70,6 +70,7 @@ def first(place: Place) -> Logbook:
 # Another process, such as the server, has another memory.
 @pytest.mark.parametrize("place", ["local", "s3", "gcs"], indirect=True)
 def test_the_live_page_shows_new_rows_and_lines(place: Place, first: Logbook, visits: Visits, tmp_path: Path) -> None:
+    place.put("log_first/output.txt", b"  step  1\n")
     with live(place, visits, tmp_path, "--interval", "0.2") as view:
         page = visits.open(view.address, origin=origin(view.address))
         page.get_by_role("img", name=re.compile("^loss: 1 curve.* x from 0 to 1")).wait_for()
@@ -78,10 +79,13 @@ def test_the_live_page_shows_new_rows_and_lines(place: Place, first: Logbook, vi
         first.flush()
         page.get_by_role("img", name=re.compile("^loss: 1 curve.* x from 0 to 7")).wait_for()
         page.get_by_role("link", name="first").first.click()
-        page.locator(".log").wait_for()
+        page.get_by_role("region", name="Log").wait_for()
         first.warning("a line of the log")
         first.flush()
-        page.locator(".log").get_by_text("a line of the log").wait_for()
+        page.get_by_role("region", name="Log").get_by_text("a line of the log").wait_for()
+        place.put("log_first/output.txt", b"  step  1\n  step  2\n")
+        page.get_by_role("region", name="Output").get_by_text("step  2").wait_for()
+        assert page.locator(".is-output .log-line").all_text_contents() == ["  step  1", "  step  2"]
         assert findings(page) == []
 
 

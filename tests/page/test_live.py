@@ -25,6 +25,7 @@ from tests.page.visiting import Clock, Visit, page_of
 PLACE = "memory://live"
 ROWS = Item("log_a", "scalars")
 LOG = Item("log_a")
+OUTPUT = Item("log_a", text="output")
 
 
 def raising(error: Exception) -> None:
@@ -307,15 +308,39 @@ def test_the_last_rows_of_a_run_are_read_after_its_end(log: Logbook) -> None:
     assert world.read() == [2]
 
 
-def test_a_log_is_looked_up_only(log: Logbook) -> None:
+@pytest.mark.parametrize(("item", "key"), [(LOG, "log.txt"), (OUTPUT, "output.txt")])
+def test_a_text_is_looked_up_only(item: Item, key: str, log: Logbook) -> None:
     world = World()
     world.catalog.refresh()
-    world.poll(LOG)
-    world.live.note_log("log_a", open_store(PLACE).stat("log_a/log.txt").size)
-    log.info("a line")
-    log.flush()
+    store = open_store(PLACE)
+    store.write(f"log_a/{key}", b"one\n")
+    world.poll(item)
+    world.live.note_text(item, store.stat(f"log_a/{key}").size)
+    store.write(f"log_a/{key}", b"one\ntwo\n")
     world.clock.now += 2
-    assert world.requests(lambda: world.poll(LOG)) == [("stat", "log.txt")]
+    assert world.requests(lambda: world.poll(item)) == [("stat", key)]
+    assert world.live.known([item]) == {item: 4}
+    world.clock.now += 2
+    assert world.poll(item) == [item]
+
+
+@pytest.mark.parametrize(("near", "seconds"), [(True, 2.0), (False, 5.0)])
+def test_new_output_is_noticed_in_time(log: Logbook, near: bool, seconds: float) -> None:
+    world = World(near=near)
+    world.catalog.refresh()
+    world.live.note_text(OUTPUT, 0)  # a program that has printed nothing yet
+    for lines in range(1, 6):
+        end = world.clock.now + 3600
+        while world.clock.now < end:
+            world.clock.now += world.live.wait([OUTPUT])
+            assert world.poll(OUTPUT) == []
+        data = b"a line\n" * lines
+        open_store(PLACE).write("log_a/output.txt", data)
+        written = world.clock.now
+        while not world.poll(OUTPUT):
+            world.clock.now += world.live.wait([OUTPUT])
+        assert world.clock.now - written <= seconds
+        world.live.note_text(OUTPUT, len(data))  # the page reads it
 
 
 def test_workers_and_unknown_names(log: Logbook) -> None:
@@ -466,8 +491,9 @@ def test_an_open_page_hears_of_rows_lines_and_runs(kind: str, tmp_path: Path) ->
     async def visit() -> None:
         streams = Streams(live, failed=raising)
         [*rows.read(files_of(catalog.find("log_a"), "scalars"), raising)]
-        live.note_log("log_a", 0)
-        stream = streams.open(frozenset({ROWS, LOG}))
+        live.note_text(LOG, open_store(place).stat("log_a/log.txt").size)
+        live.note_text(OUTPUT, 0)
+        stream = streams.open(frozenset({ROWS, LOG, OUTPUT}))
         texts = stream.texts()
         assert await anext(texts) == "retry: 2000\n\n"
         log.scalars(step=1, loss=0.5)
@@ -475,6 +501,8 @@ def test_an_open_page_hears_of_rows_lines_and_runs(kind: str, tmp_path: Path) ->
         assert await first(texts, "rows") == {"kind": "rows", "ids": ["log_a"]}
         log.info("line")
         assert await first(texts, "log") == {"kind": "log", "ids": ["log_a"]}
+        open_store(place).write("log_a/output.txt", b"printed\n")
+        assert await first(texts, "output") == {"kind": "output", "ids": ["log_a"]}
         streams.close(stream)
         assert [text async for text in texts] in ([], [": quiet\n\n"])
         assert len(streams) == 0

@@ -13,7 +13,7 @@ import pytest
 
 from notata import Experiment, Logbook, search
 from notata.page.curves import curve_page
-from notata.page.model import ids_of, key_of, log_page, run_page, runs_page
+from notata.page.model import ids_of, key_of, run_page, runs_page, text_page
 from notata.page.values import Bounded, encoded, rounded
 from notata.search.curving import curves_in, runs_having
 from notata.search.overview import overviews_of
@@ -198,7 +198,8 @@ def test_a_run_with_its_failure_and_log(tmp_path: Path) -> None:
     assert [(one["relation"], one["type"]) for one in page["failure"]["chain"]] == [("caused by", "KeyError")]
     raw = (tmp_path / "log_a" / "log.txt").read_bytes()
     assert page["log"] == {"text": raw.decode(), "start": 0, "end": len(raw), "size": len(raw)}
-    short = run_page(overview, "log_a", log_bytes=100)["log"]
+    assert page["output"] is None
+    short = run_page(overview, "log_a", text_bytes=100)["log"]
     assert raw[short["start"] :].decode() == short["text"]
     assert 0 < len(short["text"]) <= 200
     files = {one["key"]: one for one in page["files"]}
@@ -211,27 +212,92 @@ def test_a_run_with_its_failure_and_log(tmp_path: Path) -> None:
     assert page["series"]["scalars"]["columns"]["loss"]["nonfinite"]["last"] == "Infinity"
 
 
-def test_parts_of_a_log(tmp_path: Path) -> None:
-    with Logbook("a", tmp_path, heartbeat=None, environment=False):
-        pass
+@pytest.mark.parametrize(("name", "key"), [("log", "log.txt"), ("output", "output.txt")])
+def test_parts_of_a_text(name: str, key: str, tmp_path: Path) -> None:
+    log = Logbook("a", tmp_path, heartbeat=None, environment=False)
     text = "".join(f"line {number} é\n" for number in range(100))
-    (tmp_path / "log_a" / "log.txt").write_text(text + "begun")
+    (tmp_path / "log_a" / key).write_text(text + "begun")
     (run,) = search.runs(tmp_path)
     raw = (text + "begun").encode()
-    last = log_page(run, None, 100)
+    last = text_page(run, name, None, 100)
     assert last["text"].startswith("line ")
     assert raw[last["start"] : last["end"]] == last["text"].encode()
     assert last["end"] == len(text.encode())
     assert last["size"] == len(raw)
     at, read = 0, ""
     while at < len(text.encode()):
-        part = log_page(run, at, 64)
+        part = text_page(run, name, at, 64)
         assert part["start"] == at
         at, read = part["end"], read + part["text"]
     assert read == text
-    assert log_page(run, len(raw) + 10, 64)["size"] == len(raw)
-    (tmp_path / "log_a" / "log.txt").unlink()
-    assert log_page(run, None, 64) == {"text": "", "start": 0, "end": 0, "size": 0}
+    assert text_page(run, name, len(raw) + 10, 64)["size"] == len(raw)
+    log.mark_complete()
+    (tmp_path / "log_a" / key).write_bytes(raw)
+    (ended,) = search.runs(tmp_path)
+    assert text_page(ended, name, at, 64) == {"text": "begun", "start": at, "end": len(raw), "size": len(raw)}
+    assert text_page(ended, name, None, 100)["text"].endswith("é\nbegun")
+    assert text_page(ended, name, 0, 64)["text"].endswith("\n")
+    (tmp_path / "log_a" / key).unlink()
+    assert text_page(run, name, None, 64) == {"text": "", "start": 0, "end": 0, "size": 0}
+
+
+def output_of(base: Path, data: bytes, lines: int = 400, **options: Any) -> Any:
+    """Return the output on the page of a run that printed some bytes."""
+    with Logbook("a", base, overwrite=True, heartbeat=None, environment=False):
+        (base / "log_a/output.txt").write_bytes(data)
+    (overview,) = overviews_of(search.runs(base, values=True), lines)
+    page = run_page(overview, "log_a", **options)
+    assert json.loads(encoded(page)) == page
+    return page["output"]
+
+
+@pytest.mark.parametrize("data", [b"one\ntwo\n", b"one\r\n 10 %\r 20 %\r\nno end", b"\n\n", "é".encode()])
+def test_the_output_of_a_program_is_on_its_page_as_it_is_stored(data: bytes, tmp_path: Path) -> None:
+    size = len(data)
+    assert output_of(tmp_path, data) == {"text": data.decode(), "start": 0, "end": size, "size": size}
+    last = output_of(tmp_path, data, lines=1)
+    assert (data[last["start"] :].decode(), size) == (last["text"], last["size"])
+
+
+@pytest.mark.parametrize("data", [b"x" * 3_000_000, b"\xff\x1b[31m" * 500_000, b"\n" * 3_000_000, b"\r" * 3_000_000])
+def test_of_strange_output_a_bounded_part_is_read_and_shown(data: bytes, tmp_path: Path) -> None:
+    page = output_of(tmp_path, data)
+    assert (page["end"], page["size"]) == (len(data), len(data))
+    assert 0 < page["end"] - page["start"] <= 2**16
+    assert len(page["text"]) <= 6 * 2**16
+    (run,) = search.runs(tmp_path)
+    part = text_page(run, "output", None, 2**16)
+    assert 0 < part["end"] - part["start"] <= 2**16
+    assert len(part["text"]) <= 6 * 2**16
+
+
+def test_output_that_was_replaced_by_less_since_it_was_listed(tmp_path: Path) -> None:
+    output_of(tmp_path, b"a long line\n" * 1000)
+    runs = search.runs(tmp_path, values=True)
+    (tmp_path / "log_a/output.txt").write_bytes(b"short\n")
+    (overview,) = overviews_of(runs, 400)
+    page = run_page(overview, "log_a")["output"]
+    assert (page["text"], page["size"]) == ("short\n", 12_000)
+    assert text_page(runs[0], "output", 12_000, 100)["size"] == 6
+    assert text_page(runs[0], "output", None, 100)["text"] == "short\n"
+
+
+def test_the_log_and_the_output_share_the_bytes(tmp_path: Path) -> None:
+    lines, line = 400, "a line of fifty characters, which is long enough..\n"
+    with Logbook("a", tmp_path, heartbeat=None, environment=False):
+        pass
+
+    def sizes(log: int, output: int) -> list[int]:
+        for key, count in (("log.txt", log), ("output.txt", output)):
+            (tmp_path / "log_a" / key).write_text(line * count)
+        (overview,) = overviews_of(search.runs(tmp_path, values=True), lines)
+        page = run_page(overview, "log_a", text_bytes=5100)
+        return [page[name]["end"] - page[name]["start"] for name in ("log", "output")]
+
+    assert sizes(200, 200) == [2550, 2550]
+    assert sizes(10, 200) == [510, 4590]
+    assert sizes(200, 0) == [5100, 0]
+    assert sizes(3, 5) == [153, 255]
 
 
 def test_values_are_bounded() -> None:

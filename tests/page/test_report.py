@@ -160,6 +160,37 @@ def started(base: Path) -> Path:
     return base
 
 
+def test_a_report_has_the_end_of_the_output(tmp_path: Path) -> None:
+    text = "".join(f" step {step:6d}  residual = {1 / (step + 1):.6e}\n" for step in range(100_000))
+    plant(tmp_path / "runs", "large").joinpath("output.txt").write_text(text)
+    plant(tmp_path / "runs", "small").joinpath("output.txt").write_bytes(b"done\n")
+    plant(tmp_path / "runs", "silent")
+    search.report(tmp_path / "runs", tmp_path / "r.html")
+    data: Any = page_of(tmp_path / "r.html").data
+    large = data["run/log_large"]["output"]
+    assert text.endswith(large["text"])
+    assert large["text"].startswith(" step ")
+    assert (large["end"], large["size"]) == (len(text), len(text))
+    assert 10_000 < large["size"] - large["start"] == len(large["text"]) <= 2**16
+    assert data["run/log_small"]["output"] == {"text": "done\n", "start": 0, "end": 5, "size": 5}
+    assert data["run/log_silent"]["output"] is None
+    assert [key for key in data if key.startswith("file/") and key.endswith("output.txt")] == []
+
+
+def test_output_takes_no_more_than_its_share_of_a_report(tmp_path: Path) -> None:
+    for number in range(100):
+        folder = plant(tmp_path / "runs", f"{number:03}")
+        folder.joinpath("output.txt").write_bytes(b"\x1b[31m\xff" * 100_000)
+        folder.joinpath("log.txt").write_text("[2026-01-01T00:00:00] INFO a line\n" * 2000)
+    written = search.report(tmp_path / "runs", tmp_path / "r.html", max_size=600_000)
+    assert (tmp_path / "r.html").stat().st_size <= 600_000
+    data: Any = page_of(tmp_path / "r.html").data
+    details = [one for key, one in data.items() if key.startswith("run/")]
+    assert len(details) >= 10
+    assert all(0 < one["output"]["size"] - one["output"]["start"] <= 1500 for one in details)
+    assert f"Details of {100 - len(details)} runs" in written.left_out[0]
+
+
 def test_the_newest_runs_are_the_first_ones(tmp_path: Path) -> None:
     place = started(tmp_path / "runs")
     output = tmp_path / "r.html"
@@ -372,6 +403,7 @@ def test_nothing_of_a_hostile_run_is_outside_of_its_data(tmp_path: Path) -> None
         file.writelines(json.dumps({"step": step, "time": 1, HOSTILE: step, "y": step}) + "\n" for step in range(3))
     texts = {
         "log.txt": HOSTILE,
+        "output.txt": HOSTILE,
         "artifacts/x.json": json.dumps({HOSTILE: HOSTILE}),
         f"artifacts/{name}.txt": HOSTILE,
         "plots/a.svg": f"<svg xmlns='x'>{HOSTILE}</svg>",
@@ -699,8 +731,10 @@ def test_the_requests_of_a_report() -> None:
             log.text("notes", "x")
     with Logbook("c", "memory://report-requests", environment=False, heartbeat=None):
         pass
+    open_store("memory://report-requests").write("log_c/output.txt", b"printed\n")
     ReportWriter(Query(Store(faulty)), OpenOutput(io.BytesIO())).write()
     of_a_run = ["artifacts/notes.txt", "log.txt", "metadata.json", "series/scalars.jsonl"]
+    of_c = ["log.txt", "manifest.json", "metadata.json", "output.txt"]
     assert sorted((one.verb, one.key) for one in faulty.operations) == sorted(
-        [("list", ""), *(("get", key) for key in [*of_a_run * 2, "log.txt", "manifest.json", "metadata.json"])]
+        [("list", ""), *(("get", key) for key in [*of_a_run * 2, *of_c])]
     )

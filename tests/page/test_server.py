@@ -177,6 +177,8 @@ def test_a_file_is_a_download_that_no_browser_runs() -> None:
         "run/%ff%fe",
         "run/log_a/more",
         "log/..%2Flog_a",
+        "output/..%2Flog_a",
+        "output/log_a/more",
         "file/log_a/..%2F..%2Fetc%2Fpasswd",
         "file/log_a/%2Fetc%2Fpasswd",
         "file/log_a/",
@@ -209,7 +211,7 @@ def test_the_size_of_requests_is_bounded(visit: Visit, monkeypatch: pytest.Monke
     assert (fields.status, fields.error) == (400, "an address has at most 20 fields")
     many = json.dumps({"logs": [f"log_{number}" for number in range(1000)]})
     assert "at once" in visit.get(f"/api/events?watch={many}").error
-    for watch in ("[1]", "{", '{"logs": [1]}', '{"series": 3}', "[" * 10_000):
+    for watch in ("[1]", "{", '{"logs": [1]}', '{"outputs": [1]}', '{"outputs": 3}', '{"series": 3}', "[" * 10_000):
         assert visit.get(f"/api/events?watch={watch}").status == 400
     monkeypatch.setattr(answers, "RUNS", 0)
     assert visit.get("/api/curves/scalars/loss").status == 400
@@ -266,9 +268,37 @@ def test_curves_run_log_and_file(visit: Visit) -> None:
     log = visit.data("log", "log_a")
     assert visit.data("log", "log_a", start=str(log["end"]))["text"] == ""
     assert visit.get("/api/log/log_a?start=x").status == 400
+    assert visit.data("run", "log_a")["output"] is None
+    assert visit.data("output", "log_a") == {"text": "", "start": 0, "end": 0, "size": 0}
     assert visit.data("file", "log_a", "artifacts/notes.txt")["text"] == "first line\n"
     assert json.loads(visit.get("/api/file/log_a/artifacts/notes.txt").content)["text"] == "first line\n"
     assert visit.get("/api/curves/scalars/loss?runs=log_x").status == 404
+
+
+def test_output_costs_requests_only_where_there_is_some(run: Logbook) -> None:
+    store = FaultyBackend(open_store(PLACE))
+    visit = Visit(page_of(store))
+    visit.data("runs")
+
+    def requests(*parts: str, **query: str) -> list[str]:
+        del store.operations[:]
+        visit.data(*parts, **query)
+        return sorted(one.key for one in store.operations if one.verb != "list")
+
+    assert requests("run", "log_a") == ["log.txt", "manifest.json", "metadata.json"]
+    open_store(PLACE).write("log_a/output.txt", b"t = 0.5\nt = 1\n")
+    assert requests("run", "log_a") == ["log.txt", "manifest.json", "metadata.json", "output.txt"]
+    assert visit.data("run", "log_a")["output"] == {"text": "t = 0.5\nt = 1\n", "start": 0, "end": 14, "size": 14}
+    assert requests("output", "log_a", start="8") == ["output.txt"]
+    assert visit.data("output", "log_a", start="8")["text"] == "t = 1\n"
+    assert visit.get("/api/output/log_a?start=-1").status == 400
+    assert visit.get("/api/raw/log_a/output.txt").text == "t = 0.5\nt = 1\n"
+
+
+def test_a_program_that_has_printed_nothing_yet_may_print() -> None:
+    with Logbook("a", PLACE) as log:
+        log.meta(command={"argv": ["./solver"]})
+        assert Visit(page_of(PLACE)).data("run", "log_a")["output"]["size"] == 0
 
 
 def test_names_with_slashes_can_stand_in_a_path() -> None:

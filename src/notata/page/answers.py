@@ -13,8 +13,8 @@ from notata.errors import ConfigurationError, KeyNameError, MissingError, Unknow
 from notata.page.catalog import Catalog, Snapshot
 from notata.page.curves import curve_page
 from notata.page.digests import digests_of
-from notata.page.live import Live
-from notata.page.model import log_page, run_page, runs_page
+from notata.page.live import Item, Live
+from notata.page.model import TEXTS, run_page, runs_page, text_page
 from notata.page.preview import file_page
 from notata.page.rows import RowCache, RowFile, files_of
 from notata.page.values import encoded, shown_text
@@ -29,8 +29,8 @@ RUNS: Final = 500
 """Runs in one request for curves."""
 
 _PREVIEW: Final = 4 * 2**20  # bytes of a file that are read for its preview
-_LOG: Final = 256 * 2**10  # bytes of a log in one answer
-_LINES: Final = 400  # lines of a log below the facts of its run
+_TEXT: Final = 256 * 2**10  # bytes of a log or an output in one answer
+_LINES: Final = 400  # lines of each below the facts of their run
 _LEVEL: Final = 1  # of gzip: 10,000 runs take 10 ms, and a twelfth of the bytes, which matters in an SSH tunnel
 _X: Final = ("step", "time", "relative")
 
@@ -207,11 +207,17 @@ class Answers:
         overview = show(run.store, lines=_LINES)
         overview = replace(overview, run=replace(overview.run, name=run.name))
         page = run_page(overview, run_id, digests=next(digests_of([overview.run])))
-        self._live.note_log(run_id, page["log"]["size"])
+        for name in TEXTS:
+            self._live.note_text(Item(run_id, text=name), page[name]["size"] if page[name] else 0)
         return encoded(page)
 
-    def log(self, run_id: str, start: str) -> bytes:
-        """Return a part of a log. One request, or two.
+    def text(self, run_id: str, name: str, start: str) -> bytes:
+        """Return a part of the log or of the output of a run. One request, or two.
+
+        Args:
+            run_id: The id of the run.
+            name: A name of `notata.page.model.TEXTS`.
+            start: The number of the byte at which the part begins; empty for the last part.
 
         Raises:
             MissingError: There is no such run.
@@ -219,8 +225,8 @@ class Answers:
         """
         if start and not (start.isascii() and start.isdecimal() and len(start) < 16):
             raise ConfigurationError("invalid start: pass the number of a byte")
-        page = log_page(self._catalog.find(run_id), int(start) if start else None, _LOG)
-        self._live.note_log(run_id, page["size"])
+        page = text_page(self._catalog.find(run_id), name, int(start) if start else None, _TEXT)
+        self._live.note_text(Item(run_id, text=name), page["size"])
         return encoded(page)
 
     def file(self, run_id: str, key: str) -> bytes:

@@ -17,7 +17,7 @@ from notata.page.bundle import BLOCK, size_of_block
 from notata.page.curvebudget import CurveCollector
 from notata.page.digests import digests_of
 from notata.page.filebudget import FileCollector
-from notata.page.model import ids_of, key_of, run_page, runs_page
+from notata.page.model import TEXTS, ids_of, key_of, run_page, runs_page
 from notata.page.names import lost_names, shortened_series
 from notata.page.unknown import unknown_series
 from notata.page.values import command_for, encoded, shown_text
@@ -32,9 +32,9 @@ _DETAILS: Final = 0.35  # share of the bytes after the table
 _CURVES: Final = 0.7  # share of the bytes after the details
 _NAMES: Final = 4  # the names of series and columns take at most one part in so many
 _NOTES: Final = 16_000  # bytes for sentences
-_LOG: Final = 2**16  # maximum bytes of the end of a log
+_TEXTS: Final = 2**16  # maximum bytes of the ends of a log and of an output together
 _LEAST: Final = 3000  # bytes for a run, unless there is no room at all
-_LINE: Final = 100  # usual bytes of a line of a log
+_LINE: Final = 100  # usual bytes of a line
 _PROBLEMS: Final = 100
 _NEEDED: Final = ("id", "name", "run_id", "status")
 
@@ -190,12 +190,12 @@ class Contents:
                 missing += len(first) - start
                 break
             share = max(_LEAST, left // (len(first) - start))
-            log = min(_LOG, share // 2)
-            found = overviews_of([run for _, run in batch], max(10, min(500, log // _LINE)))
+            texts = min(_TEXTS, share // 2)
+            found = overviews_of([run for _, run in batch], max(10, min(500, texts // _LINE)))
             known = digests_of([run for _, run in batch])
             for (name, _), overview, digests in zip(batch, found, known, strict=True):
                 key = key_of("run", name)
-                data, is_short = _fitting(overview, name, digests, log, share, self.wanted.shows_urls)
+                data, is_short = _fitting(overview, name, digests, texts, share, self.wanted.shows_urls)
                 if data is None or size_of_block(key, data) > left:
                     missing += 1
                     continue
@@ -207,7 +207,8 @@ class Contents:
             self.left_out.append(f"Details of {counted(missing, 'run')}; `{where} --all` shows them.")
         if shortened:
             self.left_out.append(
-                f"Packages, most files and most of the log of {counted(shortened, 'run')}; `{where} --all` shows them."
+                f"Packages, most files, and most of the log and output of {counted(shortened, 'run')}; "
+                f"`{where} --all` shows them."
             )
         return budget - left
 
@@ -218,10 +219,10 @@ def _importance(column: dict[str, Any]) -> tuple[int, int]:
 
 
 def _fitting(
-    overview: Overview, name: str, digests: Mapping[str, str], log: int, share: int, shows_url: bool
+    overview: Overview, name: str, digests: Mapping[str, str], texts: int, share: int, shows_url: bool
 ) -> tuple[bytes | None, bool]:
     """Return the data of a run that take at most about `share` bytes, and whether they are shortened."""
-    for page, is_short in _versions(overview, name, digests, log):
+    for page, is_short in _versions(overview, name, digests, texts):
         if not shows_url:
             page["url"] = ""
         data = encoded(page)
@@ -231,18 +232,19 @@ def _fitting(
 
 
 def _versions(
-    overview: Overview, name: str, digests: Mapping[str, str], log: int
+    overview: Overview, name: str, digests: Mapping[str, str], texts: int
 ) -> Iterator[tuple[dict[str, Any], bool]]:
     """Yield the data of a run, each time with less of it."""
-    page = run_page(overview, name, digests=digests, log_bytes=log)
+    page = run_page(overview, name, digests=digests, text_bytes=texts)
     yield page, False
     few = {name: value for name, value in page["environment"].items() if name != "packages"}
     page |= {"environment": few}
     yield page, True
     note = f"The report has only a part of this run; `{command_for('show', overview.run.name)}` shows all of it."
-    page |= {"log": run_page(overview, name, log_bytes=min(log, 1000))["log"], "files": page["files"][:20]}
+    short = run_page(overview, name, text_bytes=min(texts, 1000))
+    page |= {**{one: short[one] for one in TEXTS}, "files": page["files"][:20]}
     page |= {"problems": [*page["problems"][:3], note], "environment": {}}
     yield page, True
     page |= {"files": [], "series": {}, "caught": [], "fields": {}}
-    page["log"] = {**page["log"], "text": "", "start": page["log"]["size"]}
+    page |= {one: {**page[one], "text": "", "start": page[one]["size"]} for one in TEXTS if page[one]}
     yield page, True

@@ -29,7 +29,8 @@ _LEAST: Final = 2**16  # bytes of a picture that any report may have
 _KINDS: Final = ("image", "json", "table", "array", "text")
 _WITHOUT: Final = frozenset({"key", "size", "kind", "left_out"})  # fields of a file without a preview
 _SHOWN_ELSEWHERE: Final = frozenset({
-    keys.METADATA, keys.LOG, keys.MANIFEST, keys.PARAMS_YAML, keys.PARAMS_JSON, keys.FAILURE, keys.TRACEBACK,
+    keys.METADATA, keys.LOG, keys.OUTPUT, keys.MANIFEST, keys.PARAMS_YAML, keys.PARAMS_JSON, keys.FAILURE,
+    keys.TRACEBACK,
 })  # fmt: skip
 
 

@@ -1,6 +1,7 @@
-"""Changes since the last poll: new rows and log lines on the screen, new runs, and outages of the storage.
+"""Changes since the last poll: new rows and lines on the screen, new runs, and outages of the storage.
 
-Nothing is polled unless a page is open. Only the series and logs that a page shows are read, and only their new bytes.
+Nothing is polled unless a page is open. Only the series, logs and outputs that a page shows are read, and only their
+new bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from notata._base import keys
 from notata.errors import (
     AccessError,
     ConfigurationError,
@@ -24,6 +24,7 @@ from notata.errors import (
     UnreachableError,
 )
 from notata.page.catalog import Catalog, Snapshot
+from notata.page.model import TEXTS
 from notata.page.rows import RowCache, RowFile, files_of
 
 __all__ = ["EVER", "Event", "Item", "Live", "items_of"]
@@ -32,7 +33,7 @@ EVER: Final = float("inf")
 """Seconds to wait for something that does not come."""
 
 WATCHED: Final = 500
-"""Series and logs that one page may watch."""
+"""Series, logs and outputs that one page may watch."""
 
 _NAMED: Final = 200  # ids in one event; more are left out, as after a change of all runs
 _SHARE: Final = 0.15  # of the time since the last change, until the next poll
@@ -43,10 +44,22 @@ _LISTINGS: Final = {True: (5.0, 20.0), False: (15.0, 60.0)}
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Something that a page shows and that may grow: a series of a run, or its log if `series` is None."""
+    """Something that a page shows and that may grow: a series of a run, or one of its texts if `series` is None.
+
+    Attributes:
+        run_id: The id of the run.
+        series: The name of the series.
+        text: The name of the text, see `notata.page.model.TEXTS`.
+    """
 
     run_id: str
     series: str | None = None
+    text: str = "log"
+
+    @property
+    def kind(self) -> str:
+        """The kind of an event about it."""
+        return self.text if self.series is None else "rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +67,7 @@ class Event:
     """A message for a page.
 
     Attributes:
-        kind: ``runs``, ``rows``, ``log``, ``problem``, ``recovered``, or ``ended`` if the server ends.
+        kind: ``runs``, ``rows``, ``log``, ``output``, ``problem``, ``recovered``, or ``ended`` if the server ends.
         ids: The runs concerned; none means that any may be.
         text: The message of a problem.
     """
@@ -73,26 +86,27 @@ def items_of(watch: str) -> frozenset[Item]:
     """Return what a page watches, from ``watch`` in its request.
 
     Args:
-        watch: JSON such as ``{"series": {"scalars": ["log_a"]}, "logs": ["log_a"]}``, with ids of runs.
+        watch: JSON such as ``{"series": {"scalars": ["log_a"]}, "logs": ["log_a"], "outputs": ["log_a"]}``, with ids
+            of runs.
 
     Raises:
         ConfigurationError: It has another form, or names too much.
 
-    >>> sorted(items_of('{"series": {"val/loss": ["log_b"]}, "logs": ["sweep/log_a"]}'), key=str)
-    [Item(run_id='log_b', series='val/loss'), Item(run_id='sweep/log_a', series=None)]
+    >>> [*items_of('{"series": {"val/loss": ["log_b"]}}')], [*items_of('{"logs": ["sweep/log_a"]}')]
+    ([Item(run_id='log_b', series='val/loss', text='log')], [Item(run_id='sweep/log_a', series=None, text='log')])
     """
     invalid = ConfigurationError('invalid watch: write JSON such as {"series": {"scalars": ["log_a"]}, "logs": []}')
     try:
         wanted = json.loads(watch or "{}")
-        series, logs = wanted.get("series") or {}, wanted.get("logs") or []
-        found = {Item(run_id) for run_id in logs}
+        series = wanted.get("series") or {}
+        found = {Item(run_id, text=name) for name in TEXTS for run_id in wanted.get(f"{name}s") or []}
         found |= {Item(run_id, name) for name, ids in series.items() for run_id in ids}
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise invalid from None
     if not all(isinstance(item.run_id, str) for item in found):
         raise invalid
     if len(found) > WATCHED:
-        raise ConfigurationError(f"a page can watch {WATCHED} series and logs at once, not {len(found)}")
+        raise ConfigurationError(f"a page can watch {WATCHED} series, logs and outputs at once, not {len(found)}")
     return frozenset(found)
 
 
@@ -144,8 +158,8 @@ class Live:
     Args:
         catalog: The runs.
         rows: The rows that were read.
-        interval: Seconds between two polls of rows and logs, and up to ten times as many without new ones; by default 1
-            to 1.5 on a local disk, else 2 to 4.
+        interval: Seconds between two polls of rows and texts, and up to ten times as many without new ones; by
+            default 1 to 1.5 on a local disk, else 2 to 4.
         tell: Called with messages for the terminal.
         clock: Returns the time in seconds.
     """
@@ -174,33 +188,33 @@ class Live:
         self._listing = _Pace(clock(), clock())
         self._glance = clock()
 
-    # -- rows and logs -------------------------------------------------------------------------------------
+    # -- rows and texts ------------------------------------------------------------------------------------
 
     def known(self, items: Collection[Item]) -> dict[Item, object]:
         """Return the positions up to which items were read before, to compare with those of the next poll."""
         found = {item: self._position(item, self._files(item)) for item in items if item.series is not None}
         with self._lock:
-            logs = {item: self._positions[item] for item in items if item in self._positions}
-        return {item: position for item, position in (found | logs).items() if position is not None}
+            texts = {item: self._positions[item] for item in items if item in self._positions}
+        return {item: position for item, position in (found | texts).items() if position is not None}
 
-    def note_log(self, run_id: str, end: int) -> None:
-        """Note up to which byte the page has the log of a run."""
+    def note_text(self, item: Item, end: int) -> None:
+        """Note up to which byte the page has the log or the output of a run."""
         with self._lock:
             if len(self._positions) > 10 * WATCHED:
                 self._positions.clear()
-            self._positions[Item(run_id)] = end
+            self._positions[item] = end
 
     def poll(self, items: Collection[Item]) -> tuple[dict[Item, object], list[Event]]:
         """Read what was added to items whose time has come; return their positions, and events about outages.
 
-        Cost: for each run that has not ended one request a file of the series, or one a log; 32 at once.
+        Cost: for each run that has not ended one request a file of the series; one a log or an output. 32 at once.
         """
         now = self._clock()
         self._paces = {item: self._paces.get(item) or _Pace(now, now) for item in items}
         due = [item for item in items if self._paces[item].due <= now]
         errors: list[NotataError] = []
         before = self._answered
-        found = {**self._poll_rows(due, errors), **self._poll_logs(due, errors)}
+        found = {**self._poll_rows(due, errors), **self._poll_texts(due, errors)}
         for item in due:
             position = found.get(item)
             with self._lock:
@@ -237,13 +251,13 @@ class Live:
             found |= {item: self._position(item, files) for item, files in items}
         return {item: position for item, position in found.items() if position is not None}
 
-    def _poll_logs(self, due: Iterable[Item], errors: list[NotataError]) -> dict[Item, object]:
+    def _poll_texts(self, due: Iterable[Item], errors: list[NotataError]) -> dict[Item, object]:
         found: dict[Item, object] = {}
         for item in due:
             if item.series is not None:
                 continue
             try:
-                found[item] = self._catalog.find(item.run_id).store.stat(keys.LOG).size
+                found[item] = self._catalog.find(item.run_id).store.stat(TEXTS[item.text]).size
                 self._answered += 1
             except MissingError:
                 continue

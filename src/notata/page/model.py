@@ -1,4 +1,4 @@
-"""The data that the page shows, as JSON values: the table of runs, curves, one run, and the end of its log.
+"""The data that the page shows, as JSON values: the table of runs, curves, one run, and parts of its log and output.
 
 Each function returns the value of one key of the page, which is a path below ``api/`` of the server, see `key_of` and
 `curves_key`.
@@ -29,16 +29,20 @@ from notata.series import SCALARS, loaded_one
 from notata.series.summary import stored
 
 __all__ = [
+    "TEXTS",
     "curves_key",
     "ids_of",
     "key_of",
-    "log_page",
     "number_columns",
     "run_page",
     "runs_page",
     "series_of",
+    "text_page",
     "title_of",
 ]
+
+TEXTS: Final = {"log": keys.LOG, "output": keys.OUTPUT}
+"""The texts of a run that grow, by their names in the page, which are also the kinds of events about them."""
 
 _FIRST: Final = ("run_id", "status", "started", "seconds")
 _HIDDEN: Final = ("id", "name", "certain", "why", "ended", "size", "files", "failure_reason", "host")
@@ -52,6 +56,7 @@ _FEWEST: Final = 40  # columns of the longest table
 _SERIES: Final = 1000  # columns of one series
 _FILES: Final = 5000  # files of one run
 _CHAIN: Final = 20  # exceptions that led to another one
+_GROWING: Final = ("", "running", "replacing")  # statuses of runs whose last line may still be written
 
 
 def key_of(*parts: str) -> str:
@@ -303,7 +308,7 @@ def number_columns(run: Run, series: str) -> Iterator[str]:
 
 
 def run_page(
-    overview: Overview, id: str, *, digests: Mapping[str, str] | None = None, log_bytes: int = 2**16
+    overview: Overview, id: str, *, digests: Mapping[str, str] | None = None, text_bytes: int = 2**16
 ) -> dict[str, Any]:
     """Return one run: the value of the key ``run/<id>``.
 
@@ -311,12 +316,11 @@ def run_page(
         overview: The run, from `notata.search.overview.overviews_of`.
         id: Its id in the page.
         digests: The SHA-256 of its files by key, as far as they are known.
-        log_bytes: Maximum bytes of the end of its log.
+        text_bytes: Maximum bytes of the ends of its log and its output together.
     """
     run, environment = overview.run, overview.environment
     bounded = Bounded()
     failure = None if overview.failure is None else _failure(overview.failure)
-    log = _log(overview, log_bytes)
     facts = {name: _fact(run, name) for name in ("status", "certain", "why", "started", "ended", "seconds", "size")}
     facts |= {"files": run.files, "host": run.host or None, "failure_reason": run.failure_reason or None}
     facts |= {name: environment[name] for name in ("pid", "user", "argv", "cwd") if name in environment}
@@ -341,7 +345,7 @@ def run_page(
         "workers": [text_of(rank, 100) for rank in overview.workers[:1000]],
         "mirror": shown_text(shown_url(overview.mirror)) if overview.mirror else "",
         "files": [_file(run, key, digests or {}) for key in islice(sorted(run.entries), _FILES)],
-        "log": log,
+        **_texts(overview, text_bytes),
         "problems": [shown_text(text) for text in problems],
     }
 
@@ -396,40 +400,58 @@ def _file(run: Run, key: str, digests: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _log(overview: Overview, most: int) -> dict[str, Any]:
-    """Return the last lines of the log that take at most this many bytes; if even the last line takes more, its end."""
-    tail = overview.tails.get(keys.LOG, Tail(b"", overview.log_size))
+def _texts(overview: Overview, most: int) -> dict[str, Any]:
+    """Return the ends of the log and of the output. Each has half of the bytes, and what the other one leaves.
+
+    The output is None if the run has none, and no program is known that may print some.
+    """
+    tails = {name: overview.tails.get(key, Tail(b"", overview.sizes.get(key, 0))) for name, key in TEXTS.items()}
+    shares = {name: min(len(tail.data), most // 2) for name, tail in tails.items()}
+    left = most - sum(shares.values())
+    found = {name: _end_of(tail, shares[name] + left) for name, tail in tails.items()}
+    may_print = bool(overview.command) or keys.OUTPUT in overview.sizes
+    return found if may_print else {**found, "output": None}
+
+
+def _end_of(tail: Tail, most: int) -> dict[str, Any]:
+    """Return the last lines that take at most this many bytes; if even the last line takes more, its end."""
     end = tail.start + len(tail.data)
     data = tail.data[-(most + 1) :]
     if len(data) > most:
         data = data[data.index(b"\n") + 1 if b"\n" in data[:-1] else 1 :]
-    text = text_of(data.decode("utf-8", "surrogateescape"), max(1, most))
-    return {"text": text, "start": end - len(data), "end": end, "size": end}
+    return {"text": _text(data, most), "start": end - len(data), "end": end, "size": end}
 
 
-def log_page(run: Run, start: int | None, most: int) -> dict[str, Any]:
-    """Return a part of a log in whole lines: the value of the key ``log/<id>``.
+def _text(data: bytes, most: int) -> str:
+    return text_of(data.decode("utf-8", "surrogateescape"), max(1, most))
 
-    A line that is still being written is left for the next request, unless it takes all of `most` bytes.
 
-    Cost: one request, and another one if the log has grown much since it was listed.
+def text_page(run: Run, name: str, start: int | None, most: int) -> dict[str, Any]:
+    """Return a part of the log or of the output in whole lines: the value of the key ``log/<id>`` or ``output/<id>``.
+
+    A line that is still being written is left for the next request, unless it takes all of `most` bytes. Of a run that
+    has ended or died, the last line may be without an end.
+
+    Cost: one request, and another one if the file has grown much since it was listed, or has become shorter.
 
     Args:
         run: The run.
+        name: A name of `TEXTS`.
         start: The byte at which the part begins; None for the last lines.
         most: Maximum number of bytes.
 
     Returns:
-        The text, the bytes at which it begins and ends, and the size of the log. The size is less than `start` if
-        another log has replaced it.
+        The text, the bytes at which it begins and ends, and the size of the file. The size is less than `start` if
+        another file has replaced it.
     """
-    listed = run.entries[keys.LOG].size if keys.LOG in run.entries else 0
+    key = TEXTS[name]
+    listed = run.entries[key].size if key in run.entries else 0
     begin = max(0, listed - most) if start is None else start
     try:
-        blob = run.store.fetch(keys.LOG, begin, begin + most)
-        if start is None and blob.size > begin + len(blob.data):
+        blob = run.store.fetch(key, begin, begin + most)
+        if start is None and not 0 <= blob.size - begin <= len(blob.data):
             begin = max(0, blob.size - most)
-            blob = run.store.fetch(keys.LOG, begin, begin + most)
+            blob = run.store.fetch(key, begin, begin + most)
     except MissingError:
         return {"text": "", "start": 0, "end": 0, "size": 0}
     data = blob.data
@@ -437,11 +459,7 @@ def log_page(run: Run, start: int | None, most: int) -> dict[str, Any]:
         head = data.index(b"\n") + 1
         begin, data = begin + head, data[head:]
     whole = data.rfind(b"\n") + 1
-    if whole or len(data) < most:
+    is_last = begin + len(data) >= blob.size and run.status not in _GROWING
+    if not is_last and (whole or len(data) < most):
         data = data[:whole]
-    return {
-        "text": text_of(data.decode("utf-8", "surrogateescape"), most),
-        "start": begin,
-        "end": begin + len(data),
-        "size": blob.size,
-    }
+    return {"text": _text(data, most), "start": begin, "end": begin + len(data), "size": blob.size}

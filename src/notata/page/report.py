@@ -91,7 +91,7 @@ def report(
     fresh: bool = False,
     failed: Failed | None = None,
 ) -> Report:
-    """Write the runs at or below some places as one HTML file: table, curves, details, logs, pictures.
+    """Write the runs at or below some places as one HTML file: table, curves, details, logs, output, pictures.
 
     The file is complete in itself and sends no request. It has the table of all runs, and as much of the rest as fits:
     details of runs, then curves, then previews of files. The page says what is left out.
@@ -119,10 +119,10 @@ def report(
         fresh: Look at every run, also of an experiment with a large index, see `notata.search.runs`.
         failed: Called with each error that does not end the report. The page shows them in any case.
 
-    Cost: that of `runs` with parameters and metrics; for each run one read of the end of its log, one of its manifest,
-    and up to four more for failures; one request for each 8 MiB of a series, and about one for each preview; up to
-    three to check `output`, and those of its write. Memory is that of the table and of the report; rows are read run by
-    run.
+    Cost: that of `runs` with parameters and metrics; for each run one read of the end of its log, one of the end of its
+    output if it has some, one of its manifest, and up to four more for failures; one request for each 8 MiB of a
+    series, and about one for each preview; up to three to check `output`, and those of its write. Memory is that of the
+    table and of the report; rows are read run by run.
 
     Raises:
         ConfigurationError: The filter, the size or the output is invalid, or the output is in a run.

@@ -37,6 +37,7 @@ from notata.page.catalog import Catalog, Choice
 from notata.page.connections import bounded
 from notata.page.guard import Guard, Rules
 from notata.page.live import Event, Live, items_of
+from notata.page.model import TEXTS
 from notata.page.rows import RowCache
 from notata.page.streams import BusyError, Readers, Streams
 from notata.search.places import File
@@ -95,8 +96,8 @@ class PageServer:
         targets: The places.
         view: The title and the options of the page.
         choice: Which runs are shown.
-        interval: Seconds between two polls of rows and logs, and up to ten times as many without new ones; by default 1
-            to 1.5 on a local disk, else 2 to 4.
+        interval: Seconds between two polls of rows and texts, and up to ten times as many without new ones; by
+            default 1 to 1.5 on a local disk, else 2 to 4.
         rules: Which requests are allowed.
         tell: Called with messages for the terminal.
         rows: The rows that are kept.
@@ -133,7 +134,7 @@ class PageServer:
             "curves": self._curves,
             "run": self._run,
             "file": self._file,
-            "log": self._log,
+            **{name: partial(self._text, name) for name in TEXTS},
             "raw": self._raw,
             "events": self._events,
         }
@@ -250,9 +251,9 @@ class PageServer:
         run_id, key = _file_of(parts)
         return _json(await self._readers.run(partial(self._answers.file, run_id, key)))
 
-    async def _log(self, parts: Sequence[str], given: Mapping[str, str], _: Request) -> Response:
+    async def _text(self, name: str, parts: Sequence[str], given: Mapping[str, str], _: Request) -> Response:
         _only(parts, 1)
-        return _json(await self._readers.run(partial(self._answers.log, parts[0], given.get("start", ""))))
+        return _json(await self._readers.run(partial(self._answers.text, parts[0], name, given.get("start", ""))))
 
     async def _raw(self, parts: Sequence[str], _: Mapping[str, str], request: Request) -> Response:
         """Send the bytes of a file as a download, which no browser shows or runs."""

@@ -99,7 +99,7 @@ class Stream:
         for item, position in positions.items():
             if item in self.items:
                 if item in self._known and self._known[item] != position:
-                    grown.setdefault("log" if item.series is None else "rows", []).append(item.run_id)
+                    grown.setdefault(item.kind, []).append(item.run_id)
                 self._known[item] = position
         for kind, ids in grown.items():
             self.put(Event(kind, tuple(dict.fromkeys(ids))))

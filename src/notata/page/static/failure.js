@@ -11,21 +11,25 @@ export function failureParts(run, now) {
   else if (status === "died") parts.push(failureOfDead(run, now));
   else if (status === "unreadable") parts.push(failureText("notata cannot read the metadata of this run.", run));
   else if (status === "replacing") parts.push(failureText("The run is being replaced.", run));
-  return parts.filter(Boolean);
+  return parts.flat().filter(Boolean);
 }
 
 function failureReason(run) {
   const { failure, facts = {} } = run;
   if (failure) return exceptionView(failure);
   const reason = facts.failure_reason || facts.why;
-  return h("p", { class: "failure-message" }, reason || "The run failed without saying why.");
+  return [
+    h("p", { class: "failure-message" }, reason || "The run failed without saying why."),
+    run.output?.size > 0 && h("p", { class: "faint" }, "The end of the output may say more."),
+  ];
 }
 
 function failureOfDead(run, now) {
+  const text = run.output?.size ? "output" : "log";
   const seen = run.facts.last_seen ?? failureLatest(run.files);
   return h("div", { class: "prose" },
     h("p", {}, "The run never ended: its process is gone, or sends no heartbeats any more. ",
-      "A kill, a full memory or a time limit of the cluster leaves no exception; the end of the log may say more."),
+      "A kill, a full memory or a time limit of the cluster leaves no exception; ", `the end of the ${text} may say more.`),
     run.facts.why && h("p", {}, run.facts.why),
     seen && h("p", {}, "Last sign of life: ", h("time", { datetime: seen }, `${timeText(seen, true)} (${agoText(seen, now)})`)));
 }

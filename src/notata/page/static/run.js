@@ -1,4 +1,4 @@
-// One run: what it is, why it failed, its curves, values, log and files.
+// One run: what it is, why it failed, its curves, values, output, log and files.
 
 import { append, h, replace } from "./dom.js";
 import { currentState, hashOf, linkTo } from "./state.js";
@@ -13,6 +13,7 @@ import { RUN_SECTIONS } from "./runparts.js";
 
 const RUN_AGAIN = 2000; // milliseconds between two reads of a run that changes
 const RUN_WATCHED = 100; // series whose new rows are requested; the curves request those that they show besides
+const RUN_TEXTS = ["output", "log"];
 const RUN_TICK = 10000; // milliseconds between two updates of its age
 const RUN_BESIDE = new Set(["metrics", "params", "series", "fields"]); // sections that stand beside each other
 
@@ -74,7 +75,8 @@ class RunView {
     this.showHead();
     replace(this.notes, h("p", { class: "faint" }, "Reading…"));
     this.load();
-    this.stopWatching = page.source.watch({ series: this.seriesNames(), logs: [id] }, (event) => this.heard(event));
+    this.texts = new Map();
+    this.watch();
     this.ticks = page.source.live ? setInterval(() => this.isRunning && this.showHead(), RUN_TICK) : 0;
   }
 
@@ -84,6 +86,16 @@ class RunView {
 
   get isRunning() {
     return this.page.data.fact(this.row, "status") === "running";
+  }
+
+  // Request events about what is shown. The output is watched only while there may be more of it.
+  watch() {
+    const outputs = this.isRunning && this.texts.has("output") ? [this.id] : [];
+    const wanted = { series: this.seriesNames(), logs: [this.id], outputs };
+    if (this.watched === JSON.stringify(wanted)) return;
+    this.watched = JSON.stringify(wanted);
+    this.stopWatching?.();
+    this.stopWatching = this.page.source.watch(wanted, (event) => this.heard(event));
   }
 
   seriesNames() {
@@ -111,10 +123,10 @@ class RunView {
 
   heard(event) {
     if (event.ids?.length && !event.ids.includes(this.id)) return;
-    if (event.kind === "log") this.log?.follow();
+    if (RUN_TEXTS.includes(event.kind)) this.texts.get(event.kind)?.follow();
     else if (event.kind === "rows") this.loadSoon();
     else if (event.kind === "recovered") {
-      this.log?.follow();
+      for (const text of this.texts.values()) text.follow();
       this.loadSoon();
     }
   }
@@ -140,7 +152,8 @@ class RunView {
     this.showNotes();
     for (const [name, , values, build] of RUN_SECTIONS) if (build) this.fill(name, values(run), () => build(run, this.page));
     this.showCurves();
-    this.showLog();
+    RUN_TEXTS.forEach((kind) => this.showText(kind));
+    this.watch();
     this.showFiles();
     this.showAnchors();
     this.element.removeAttribute("aria-busy");
@@ -170,13 +183,14 @@ class RunView {
     this.own("curves", this.curves.element);
   }
 
-  showLog() {
-    const { log } = this.run;
-    if (!log || !(log.text || log.size || this.isRunning)) return;
-    if (this.log) this.log.follow();
+  showText(kind) {
+    const text = this.run[kind];
+    if (!text || !(text.text || text.size || this.isRunning)) return;
+    if (this.texts.has(kind)) this.texts.get(kind).follow();
     else {
-      this.log = new LogPart(this.page, this.id, log);
-      this.own("log", this.log.element);
+      const part = new LogPart(this.page, this.id, kind, text);
+      this.texts.set(kind, part);
+      this.own(kind, part.element);
     }
   }
 

@@ -17,6 +17,7 @@ export const RUN_SECTIONS = [
   ["params", "Parameters", (run) => run.params, (run) => runValues(run.params, "Parameters")],
   ["series", "Series", (run) => run.series, (run) => runSeries(run.series)],
   ["fields", "Own fields", (run) => run.fields, runFields],
+  ["output", "Output"],
   ["log", "Log"],
   ["files", "Files"],
   ["environment", "Environment", (run) => run.environment, (run) => runEnvironment(run.environment)],
@@ -24,8 +25,8 @@ export const RUN_SECTIONS = [
   ["places", "Workers and mirror", (run) => [run.workers, run.mirror], runPlaces],
 ];
 
-function runReasons({ failure, facts }) {
-  return [failure, facts.status, facts.why, facts.failure_reason];
+function runReasons({ failure, facts, output }) {
+  return [failure, facts.status, facts.why, facts.failure_reason, Boolean(output?.size)];
 }
 
 function runFields({ fields }) {

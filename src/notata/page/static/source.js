@@ -6,7 +6,7 @@ import { restored } from "./format.js";
 class SourceError extends Error {}
 
 const SOURCE_PATIENCE = 15000; // milliseconds until the page says that an answer is missing
-const SOURCE_WATCHED = 400; // series and logs of the page whose changes are requested; the server allows 500
+const SOURCE_WATCHED = 400; // series, logs and outputs of the page whose changes are requested; the server allows 500
 const SOURCE_LETTERS = 30000; // of their names in the address of the stream; the server allows 64 kB
 const SOURCE_PAUSES = [5000, 60000]; // shortest and longest pause before a refused stream is requested again
 export const SOURCE_SILENT = "The storage does not answer. The page keeps waiting.";
@@ -77,8 +77,8 @@ class EmbeddedSource {
     return this.get(`file/${id}/${key}`) ?? { key, kind: "other", left_out: "The report does not have this file." };
   }
 
-  async log(id) {
-    return (await this.run(id)).log;
+  async text(kind, id) {
+    return (await this.run(id))[kind];
   }
 
   address() {
@@ -125,16 +125,17 @@ class FetchedSource {
     return this.get(`file/${encodeURIComponent(id)}/${sourceKey(key)}`);
   }
 
-  log(id, start) {
-    return this.get(`log/${encodeURIComponent(id)}`, { start });
+  // Return a part of the log or of the output, as `kind` says: from a byte on, or the last part.
+  text(kind, id, start) {
+    return this.get(`${kind}/${encodeURIComponent(id)}`, { start });
   }
 
   address(id, key) {
     return `api/raw/${encodeURIComponent(id)}/${sourceKey(key)}`;
   }
 
-  // Report changes of what is on the screen: `wanted` is {series: {name: [ids]}, logs: [ids]}. Returns a function
-  // that ends it.
+  // Report changes of what is on the screen: `wanted` is {series: {name: [ids]}, logs: [ids], outputs: [ids]}.
+  // Returns a function that ends it.
   watch(wanted, tell) {
     this.events ??= new SourceEvents();
     return this.events.add({ wanted, tell });
@@ -228,21 +229,22 @@ async function sourceRefusal(address) {
 // Join what several parts of the page watch, as much as the server allows. `series` has no prototype: a series may be
 // called "constructor".
 function sourceWanted(all) {
-  const logs = [...new Set(all.flatMap((wanted) => wanted.logs ?? []))].slice(0, SOURCE_WATCHED);
+  const [logs, outputs] = ["logs", "outputs"].map((kind) =>
+    [...new Set(all.flatMap((wanted) => wanted[kind] ?? []))].slice(0, SOURCE_WATCHED / 2));
   const series = Object.create(null);
-  let left = SOURCE_WATCHED - logs.length;
+  let left = SOURCE_WATCHED - logs.length - outputs.length;
   let letters = SOURCE_LETTERS;
   for (const [name, ids] of all.flatMap((wanted) => Object.entries(wanted.series ?? {}))) {
     letters -= encodeURIComponent(name).length;
     for (const id of ids) {
       if (series[name]?.includes(id)) continue;
       letters -= encodeURIComponent(id).length + 10;
-      if (left <= 0 || letters < 0) return { series, logs };
+      if (left <= 0 || letters < 0) return { series, logs, outputs };
       (series[name] ??= []).push(id);
       left -= 1;
     }
   }
-  return { series, logs };
+  return { series, logs, outputs };
 }
 
 // Return a curve whose numbers are complete.
