@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -12,12 +13,14 @@ import tracemalloc
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from notata import ConfigurationError, Experiment, Logbook, RunMissingError, SweepError
+from notata.errors import SweepInterrupted
 from notata.store import open_store
 from notata.sweep import grid
 from notata.sweep.driver import Driver
@@ -355,6 +358,50 @@ class Losing(Executor):
 def test_workers_that_are_all_lost_end_the_sweep() -> None:
     with pytest.raises(SweepError, match="10 workers in a row were lost: BrokenExecutor: gone"):
         Experiment("losing", "memory://sweep").sweep(square, grid(x=range(10)), Losing(), max_in_flight=2)
+
+
+class Queueing(Engine):
+    """Begins two calls, which end when the driver stops, and queues the others."""
+
+    in_process = True
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Future[Any], Callable[[], Any]]] = []
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> EngineFuture:
+        future: Future[Any] = Future()
+        if len(self.calls) < 2:
+            future.set_running_or_notify_cancel()
+        self.calls.append((future, partial(function, *arguments)))
+        return future
+
+    def stop(self) -> None:
+        for future, call in self.calls[:2]:
+            future.set_result(call())
+
+
+class Reentered:
+    """A stderr that cannot be written to, as within another print."""
+
+    def write(self, text: str) -> int:
+        raise RuntimeError("reentrant call")
+
+    def flush(self) -> None: ...
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_ctrl_c_cancels_the_calls_that_have_not_begun(is_open: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not is_open:
+        monkeypatch.setattr(sys, "stderr", Reentered())
+
+    def points() -> Iterator[dict[str, int]]:
+        yield from ({"x": x} for x in range(4))
+        signal.raise_signal(signal.SIGINT)
+        yield {"x": 4}
+
+    with pytest.raises(SweepInterrupted) as caught:
+        Experiment("interrupted", "memory://sweep").sweep(square, points(), Queueing(), progress=False)
+    assert (caught.value.result.complete, caught.value.result.cancelled) == (2, 2)
 
 
 def test_the_number_of_calls_in_flight_is_bounded() -> None:

@@ -6,10 +6,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-__all__ = ["Interrupts"]
+__all__ = ["Interrupts", "print_in_handler"]
 
 _MESSAGE = (
     "\nnotata: no more runs begin. Waiting for those that have begun; press Ctrl-C again to leave them at once.\n"
@@ -38,9 +39,15 @@ class Interrupts:
         if self._count > 1:
             raise KeyboardInterrupt
         self._stop()
-        if sys.stderr is not None:
-            sys.stderr.write(_MESSAGE)
+        print_in_handler(_MESSAGE)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
+
+
+def print_in_handler(text: str) -> None:
+    """Print to stderr in a signal handler, if possible: stderr may be closed, or the handler may interrupt a print."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError, RuntimeError):
+            sys.stderr.write(text)

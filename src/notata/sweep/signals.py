@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from types import FrameType
 from typing import Any, Final, Self
 
 from notata.errors import Terminated
+from notata.sweep.interrupts import print_in_handler
 
 __all__ = ["Signals"]
 
@@ -82,8 +82,8 @@ class Signals:
         self._last_interrupt = now
         if was_stopped and not is_repeated:
             raise KeyboardInterrupt
-        if not was_stopped and sys.stderr is not None:
-            sys.stderr.write(_MESSAGE)
+        if not was_stopped:
+            print_in_handler(_MESSAGE)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self.stopped = True
