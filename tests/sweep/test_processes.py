@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -114,10 +115,12 @@ def test_the_first_ctrl_c_waits_for_the_runs_that_have_begun(tmp_path: Path) -> 
         assert process.stderr is not None
         line = process.stderr.readline() + process.stderr.readline()
         (tmp_path / "go").touch()
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=120)
     assert "no more runs begin" in line
     assert "'complete': 2" in output
-    assert "'cancelled': 2" in output  # each process had one more
+    cancelled = re.search(r"'cancelled': (\d+)", output)
+    assert cancelled is not None
+    assert int(cancelled[1]) <= 2  # the driver may already have given each process one more
     assert process.returncode not in (0, None)
     runs = list(Experiment("script", tmp_path).reader)
     assert [run.meta["status"] for run in runs] == ["complete", "complete"]
