@@ -4,8 +4,9 @@
     python -m tests.tools.sweep_drivers FOLDER --points 1000 --drivers 3
 
 A driver sweeps ``grid(x=range(points))`` in its thread or in processes (``--workers``); one of a hundred points fails.
-SIGKILL ends it after a random number of completed points, and the next one is started. Each call of the task adds a
-line to a file of its point, so that `check` knows how often a point was calculated.
+SIGKILL ends it after a random number of completed points, and the next one is started. The last point of a sweep waits
+for the kill, which may come late on a busy machine. Each call of the task adds a line to a file of its point, so that
+`check` knows how often a point was calculated.
 """
 
 from __future__ import annotations
@@ -26,15 +27,25 @@ __all__ = ["check", "kill_drivers", "run_drivers"]
 ROOT = Path(__file__).parents[2]
 NAME = "killed"
 BAD = 50  # each point with this remainder of 100 fails
+HELD = "held"  # the name of a file with the number of the point that waits until the file is gone
+PATIENCE = 600.0  # seconds that it waits at most
 
 
 def task(log: Any, x: int, folder: str) -> dict[str, int]:
     """Add a line to the file of the point, and fail for one point of a hundred."""
     with open(Path(folder) / "calls" / str(x), "a") as file:
         file.write(f"{os.getpid()}\n")
+    wait_for_the_kill(Path(folder))
     if x % 100 == BAD:
         raise ValueError(f"{x} is bad")
     return {"y": 2 * x}
+
+
+def wait_for_the_kill(folder: Path) -> None:
+    """Wait in the last point, if this driver is to be killed."""
+    held, until = folder / HELD, time.monotonic() + PATIENCE
+    while held.exists() and completed(folder) >= int(held.read_text()) and time.monotonic() < until:
+        time.sleep(0.002)
 
 
 def drive(folder: str, points: int, workers: int) -> None:
@@ -60,6 +71,7 @@ def kill_drivers(folder: Path, points: int, kills: int, seed: int = 0, workers: 
     """Kill drivers after random numbers of points, then let one complete the sweep. Return how many were killed."""
     chance = random.Random(seed)
     killed = 0
+    (folder / HELD).write_text(str(points))
     for number in range(kills):
         goal = points * (number + 1) // (kills + 1) - chance.randrange(points // (2 * kills + 2) + 1)
         process = start(folder, points, workers)
@@ -68,6 +80,7 @@ def kill_drivers(folder: Path, points: int, kills: int, seed: int = 0, workers: 
         killed += process.poll() is None
         process.kill()
         process.communicate()
+    (folder / HELD).unlink()
     last = start(folder, points, workers)
     print(last.communicate()[0].strip())
     assert last.returncode == 0
