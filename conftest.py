@@ -19,13 +19,14 @@ from notata._base import exits
 from notata.growing.growing_file import GrowingFile
 from notata.mirror.live import Mirror
 from notata.store.backends import s3
-from tests import servers
+from tests import servers, unhurried
 from tests.tools.odd_stores import s3 as odd_s3
 
 # Hypothesis examples have no deadline: on a busy machine each may take a second.
 settings.register_profile("notata", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("notata")
 
+unhurried.wait_for_git()
 os.environ.update(servers.CLOUD_ENVIRONMENT)
 os.environ["NOTATA_CODE"] = "0"  # the requests that tests count must not depend on the checkout
 for _name in ("NOTATA_BASE_DIR", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "STORAGE_EMULATOR_HOST"):

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from notata import Experiment, Logbook
+from tests.unhurried import wait_for_git
 from tests.watched import watched_system
 
 LINES = 10
@@ -87,6 +88,7 @@ def main(folder: Path) -> dict[str, object]:
     threads = threads_started(lambda: short_runs(folder))
     for x in range(3):
         point(experiment, x)
+    wait_for_git()
     changed_checkout(folder / "checkout")
     whole_run(folder, "warm", environment=True, code=True)
     return {

@@ -554,7 +554,8 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "bin" / "git").write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\nexec {real} "$@"\n')
     (tmp_path / "bin" / "git").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setattr(asked, "LONGEST", 60.0)
+    monkeypatch.setattr(asked, "FRESH", 3600.0)
+    monkeypatch.setattr(asked, "LONGEST", 3600.0)
     return tmp_path / "asked"
 
 

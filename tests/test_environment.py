@@ -25,8 +25,10 @@ from tests.nursery import Script
 SECRET = "hunter2-do-not-tell"
 TELL = """
 import json
+from notata.provenance import git
 from notata.provenance.environment import capture
 from notata import formats
+git.SECONDS = 60.0
 """
 SHOW = "print(formats.encode(formats.JSON, capture()).decode())\n"
 
@@ -48,7 +50,7 @@ def told(
     variables = {**os.environ, **(env or {})}
     if path is not None:
         variables["PYTHONPATH"] = os.pathsep.join([str(path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -92,7 +94,7 @@ def elsewhere(tmp_path: Path) -> Path:
 def test_the_process_is_recorded_as_the_system_knows_it(elsewhere: Path) -> None:
     command = [sys.executable, "-c", TELL + SHOW, "one", "é", "--n=3"]
     with subprocess.Popen(command, cwd=elsewhere, stdout=subprocess.PIPE, text=True) as process:
-        found = json.loads(process.communicate(timeout=50)[0])
+        found = json.loads(process.communicate(timeout=120)[0])
     assert found["pid"] == process.pid
     assert found["argv"] == ["-c", "one", "é", "--n=3"]
     assert found["cwd"] == os.path.realpath(elsewhere)
@@ -123,7 +125,7 @@ def test_a_process_without_arguments_is_recorded() -> None:
 
 def test_an_argument_that_is_no_text_is_recorded() -> None:
     command = [sys.executable.encode(), b"-c", (TELL + SHOW).encode(), b"\xff\xfe"]
-    done = subprocess.run(command, cwd="/", capture_output=True, timeout=50, check=True)
+    done = subprocess.run(command, cwd="/", capture_output=True, timeout=120, check=True)
     assert json.loads(done.stdout)["argv"] == ["-c", "\udcff\udcfe"]
 
 

@@ -39,8 +39,8 @@ HASHED: Final = 64 * 2**20
 """Bytes of files that are read for their digest, as they are not in a patch."""
 
 _FILES: Final = 500  # changed files whose text git compares
-_SECONDS: Final = 3.0  # time limit of git
-_HASHING: Final = 1.0  # seconds
+SECONDS: Final = 3.0  # time limit of git
+HASHING: Final = 1.0  # seconds in which files are read for their digest
 _NAMED: Final = 20  # files that metadata.json names; the head of a patch names more
 _HEADED: Final = 1000
 _SECTION: Final = b"diff --git "
@@ -175,8 +175,8 @@ class _Builder:
 
     def __init__(self, checkout: Checkout, commit: str) -> None:
         self._checkout = checkout
-        self._until = time.monotonic() + _SECONDS
-        self._budget = Budget(HASHED, time.monotonic() + _SECONDS + _HASHING)
+        self._until = time.monotonic() + SECONDS
+        self._budget = Budget(HASHED, time.monotonic() + SECONDS + HASHING)
         self._patch = Patch(commit)
 
     def build(self) -> Patch:

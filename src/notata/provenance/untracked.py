@@ -24,7 +24,7 @@ SOURCE: Final = 64 * 2**10
 """Bytes of a source file that is added to the patch."""
 
 SECONDS: Final = 2.0  # time limit of git
-_HASHING: Final = 1.0  # seconds
+HASHING: Final = 1.0  # seconds in which files are read for their digest
 _NAMES: Final = 8 * 2**20  # bytes of names that git may print
 _SKIPPED: Final = ("__pycache__/", ".ipynb_checkpoints/", ".venv/", "venv/", "node_modules/")
 _SUFFIXES: Final = frozenset({
@@ -81,7 +81,7 @@ def untracked_files(checkout: Checkout, patch: Patch) -> Untracked | None:
     ended = len(listed) <= _NAMES  # otherwise the last name may be incomplete
     paths = _outside_runs(checkout.top, (os.fsdecode(name) for name in names[: None if ended else -1] if name))
     paths.sort(key=lambda path: (not _is_source(path), path.count("/"), path))
-    budget = Budget(HASHED, time.monotonic() + _HASHING)
+    budget = Budget(HASHED, time.monotonic() + HASHING)
     files = tuple(_described(checkout.top, path, patch, budget) for path in paths[:MOST])
     return Untracked(tuple(sorted(files, key=lambda file: str(file["path"]))), len(paths), ended)
 
