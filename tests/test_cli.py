@@ -246,9 +246,13 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 def commit(staged):
-    if next(count) == 6:
+    number = next(count)
+    if number == 6:
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    if number >= 6:
         interrupted.wait()
+    if number > 6:
+        raise OSError("the interrupt came before this file was stored")
     return publish(staged)
 
 signal.signal(signal.SIGINT, interrupt)
