@@ -18,7 +18,7 @@ from typing import Final, Self
 
 __all__ = ["PROMPT", "Window", "shell_window"]
 
-_PATIENCE: Final = 20.0  # seconds until a text must appear
+_PATIENCE: Final = 60.0  # seconds until a text must appear, also on a busy machine
 
 
 class Window:

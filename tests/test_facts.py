@@ -114,7 +114,7 @@ def test_a_forked_child_does_not_hold_its_parents_lock(tmp_path: Path) -> None:
         "store.append('log', b'2', 1)\n"
         "print(os.waitpid(child, os.WNOHANG)[0], store.read('log'))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "0 b'12'", done.stderr
 
 
@@ -278,7 +278,7 @@ def test_a_writer_that_is_open_at_exit_does_not_hold_the_process(moto_server: Se
     )
     for server in (moto_server, gcs_server):
         arguments = [sys.executable, "-c", code, f"{server.url}/exit", json.dumps(server.options)]
-        subprocess.run(arguments, env=dict(os.environ), timeout=30, check=True, capture_output=True)
+        subprocess.run(arguments, env=dict(os.environ), timeout=120, check=True, capture_output=True)
         assert not open_store(f"{server.url}/exit", server.options).exists("big")
 
 
@@ -294,7 +294,7 @@ def test_the_thread_of_the_storage_never_waits_for_itself(moto_server: Server) -
         store.read("t")
 
     with pytest.raises(StorageError, match="own thread"):
-        asyncio.run_coroutine_threadsafe(inside(), fsspec.asyn.get_loop()).result(30)
+        asyncio.run_coroutine_threadsafe(inside(), fsspec.asyn.get_loop()).result(60)
 
 
 # -- fork, pickle, interrupts ------------------------------------------------------------------------------

@@ -214,10 +214,10 @@ def test_a_file_wakes_the_thread_while_the_thread_asks_it() -> None:
     thread, file = AppendThread(), Asked()
     with file.lock:
         thread.wake(file)
-        assert file.asked.wait(10)
+        assert file.asked.wait(60)
         waking = threading.Thread(target=lambda: thread.wake(file), daemon=True)
         waking.start()
-        waking.join(10)
+        waking.join(60)
         assert not waking.is_alive()
 
 

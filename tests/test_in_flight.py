@@ -23,20 +23,23 @@ class Calls:
     """Calls that end when the test releases them, or when nothing else can continue."""
 
     def __init__(self) -> None:
+        self.lock = threading.Lock()
         self.flying: dict[int, tuple[int, Future[int]]] = {}
         self.most = self.most_bytes = 0
 
     def start(self, number: int, size: int) -> Future[int]:
         future: Future[int] = Future()
         future.set_running_or_notify_cancel()
-        self.flying[number] = size, future
-        self.most = max(self.most, len(self.flying))
-        self.most_bytes = max(self.most_bytes, sum(size for size, _ in self.flying.values()))
+        with self.lock:
+            self.flying[number] = size, future
+            self.most = max(self.most, len(self.flying))
+            self.most_bytes = max(self.most_bytes, sum(size for size, _ in self.flying.values()))
         started_in_thread(self.end, number)
         return future
 
     def end(self, number: int) -> None:
-        _, future = self.flying.pop(number)
+        with self.lock:
+            _, future = self.flying.pop(number)
         if number % 7 == 3:
             future.set_exception(OSError(f"no {number}"))
         else:

@@ -16,6 +16,7 @@ import pytest
 
 from notata import DeadlineError, Logbook, NotataError, Storage
 from notata._base.nesting import thread_frames
+from notata.growing import growing_file
 from notata.search import remove
 from notata.store import open_store
 from notata.store.backends import local_locks
@@ -97,6 +98,7 @@ def test_the_error_names_the_file_and_says_what_to_do(name: str, tmp_path: Path)
 def test_lines_that_had_to_wait_are_all_there_and_only_the_first_waited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(growing_file, "SECONDS", growing_file.LONGEST)  # the lock is not tried again meanwhile
     log = Logbook("run", Storage(tmp_path, timeout=0.1), heartbeat=0, environment=False)
     log.info("before")
     tries: list[int] = []

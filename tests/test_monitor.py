@@ -798,7 +798,8 @@ is_over = threading.Event()
 threading._register_atexit(is_over.set)  # called after the function of notata, which is registered later
 from notata import Logbook
 from notata._base import exits
-exits.PATIENCE = 2.0
+from notata.run.monitor import thread
+exits.PATIENCE, thread.LAST = 2.0, 60.0
 log = Logbook("run", sys.argv[1], monitor=0.001)
 threading.Thread(target=is_over.wait).start()
 """

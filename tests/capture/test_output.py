@@ -112,16 +112,16 @@ def test_the_program_waits_for_a_slow_bucket_and_loses_nothing() -> None:
 
     def slow(data: bytes) -> None:
         begun.set()
-        assert free.wait(10)
+        assert free.wait(60)
         append(data)
 
     program.file.append = slow  # type: ignore[method-assign]
     program.output.feed((b"x" * 69 + b"\n") * 1000)  # more than is collected
-    assert begun.wait(10)
+    assert begun.wait(60)
     waiting = threading.Thread(target=program.output.feed, args=(b"y" * 999 + b"\n",))
     waiting.start()
     free.set()
-    waiting.join(10)
+    waiting.join(60)
     assert not waiting.is_alive()
     assert program.finish() == (b"x" * 69 + b"\n") * 1000 + b"y" * 999 + b"\n"
 

@@ -152,7 +152,7 @@ def test_expressions_that_may_take_forever_are_known(expression: str, expected: 
 
 def test_a_process_finds_what_a_thread_finds() -> None:
     expression, lines = r"(?P<list>(?:\d+,)*\d+) (?P<x>é)?", ["1,2,3 é", "no", "4 5 "] * 400
-    process = ProcessSearcher(expression)
+    process = ProcessSearcher(expression, patience=60)
     assert list(process.search(lines)) == list(ThreadSearcher(expression).search(lines))
     process.close()
     assert list(process.search(["7 "])) == [{"list": "7", "x": None}]
@@ -160,8 +160,11 @@ def test_a_process_finds_what_a_thread_finds() -> None:
 
 
 def test_a_search_that_does_not_end_is_given_up() -> None:
-    process = ProcessSearcher(r"(?P<r>a+)+b", patience=0.3)
-    assert list(process.search(["aab"])) == [{"r": "aa"}]
+    expression = r"(?P<r>a+)+b"
+    patient = ProcessSearcher(expression, patience=60)
+    assert list(patient.search(["aab"])) == [{"r": "aa"}]
+    patient.close()
+    process = ProcessSearcher(expression, patience=0.3)
     with pytest.raises(SlowSearchError):
         list(process.search(["a" * 200]))
     process.close()
