@@ -69,10 +69,13 @@ class Place:
         """List all files with plain fsspec, including hidden ones; ``log.txt`` only with `logs`."""
         fs = self.raw()
         start = len(strip_protocol(self.url)) + 1
-        try:
-            paths = fs.find(self.url)
-        except RuntimeError:  # in memory: an open run wrote its log during the listing
-            paths = fs.find(self.url)
+        paths = None
+        while paths is None:
+            try:
+                paths = fs.find(self.url)
+            except RuntimeError as error:  # in memory: an open run wrote its log during the listing
+                if "changed size during iteration" not in str(error):
+                    raise
         found = sorted(path[start:] for path in paths if path[start:])
         return [name for name in found if logs or not name.endswith("/log.txt")]
 

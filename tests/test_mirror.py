@@ -604,6 +604,7 @@ def test_two_runs_of_one_id_and_one_target(pair: Pair, capsys: pytest.CaptureFix
             log.mirror.flush()
         except RunExistsError as error:
             problems.append(error)
+        settle(log.mirror)  # it prints why it has stopped
     assert len(problems) == 1
     there = pair.there.files()
     assert there in [pair.here.files(), elsewhere.files()]
@@ -644,6 +645,7 @@ def test_a_displaced_run_is_not_mirrored(pair: Pair, threads: Callable[[], list[
     with pytest.raises(RunDisplacedError):
         log.mirror.flush()
     settle(log.mirror)
+    settle(successor.mirror)
     assert pair.differing_files() == set()
     assert threads() == []
 

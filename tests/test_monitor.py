@@ -623,8 +623,9 @@ def test_a_resumed_run_goes_on_with_the_steps(place: Place) -> None:
 
 
 def test_without_monitor_there_is_no_thread(place: Place) -> None:
+    before = monitors()  # those of other tests may still be ending
     with place.logbook():
-        assert monitors() == []
+        assert set(monitors()) <= set(before)
     assert not any("series" in name for name in place.names())
 
 
