@@ -21,6 +21,7 @@ import aiohttp
 
 from notata import Logbook, MirrorStorage
 from notata._base import exits
+from notata._base.nesting import thread_frames
 from notata.store import open_store
 from notata.testing import FaultyBackend
 
@@ -164,12 +165,23 @@ def wait_for_sigterm_in_the_block(begin: Callable[..., Logbook]) -> None:
         ready()
 
 
+def wait_for_the_exit() -> None:
+    """Wait until the main thread waits for the other threads, as it does at exit."""
+    while True:
+        frame = thread_frames().get(threading.main_thread().ident or 0)
+        while frame is not None:
+            if (frame.f_code.co_filename, frame.f_code.co_name) == (exits.__file__, "_wait_for_threads"):
+                return
+            frame = frame.f_back
+        threading.Event().wait(0.01)
+
+
 def end_in_another_thread(begin: Callable[..., Logbook]) -> None:
     """The main thread ends first; another thread ends the run."""
     log = begin()
 
     def work() -> None:
-        threading.Event().wait(0.2)  # the main thread has ended by then, except for its work at exit
+        wait_for_the_exit()
         log.text("late", "by the thread")
         log.mark_complete()
 
@@ -211,7 +223,7 @@ def get_sigterm_while_waiting_for_threads(begin: Callable[..., Logbook]) -> None
     """The thread gets no more time: the pending data is stored."""
 
     def work() -> None:
-        threading.Event().wait(0.3)  # the main thread is waiting for this one by then
+        wait_for_the_exit()
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(0.3)
 
