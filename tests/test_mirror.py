@@ -49,6 +49,8 @@ from notata.testing import FaultyBackend
 from tests.backends import Place, next_moment
 from tests.exiting import calls_at_exit
 
+OWN = ("notata-mirror", "notata-copy")
+
 
 class FastClock(Clock):
     """A clock that advances when a thread waits, or on request."""
@@ -146,12 +148,14 @@ def status(place: Place) -> str:
 
 @pytest.fixture
 def threads() -> Callable[[], list[str]]:
-    """Return a function that lists the threads of mirrors that were started since the test began."""
+    """Return a function that lists the threads of mirrors that were started since the test began, and do not end."""
     others = set(threading.enumerate())
 
     def threads() -> list[str]:
-        names = [thread.name for thread in set(threading.enumerate()) - others]
-        return [name for name in names if name.startswith(("notata-mirror", "notata-copy"))]
+        own = [thread for thread in set(threading.enumerate()) - others if thread.name.startswith(OWN)]
+        for thread in own:
+            thread.join(60)  # it may be ending, when its mirror has none any more
+        return [thread.name for thread in own if thread.is_alive()]
 
     return threads
 
