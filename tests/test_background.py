@@ -8,6 +8,7 @@ import os
 import pickle
 import shutil
 import signal
+import sys
 import threading
 import traceback
 import uuid
@@ -17,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
 import fsspec
@@ -44,8 +46,9 @@ from notata import (
     UnreachableError,
 )
 from notata._base import exits
-from notata.background import BackgroundBackend
+from notata.background import BackgroundBackend, keyed, queue
 from notata.background.keyed import FolderCounts
+from notata.background.writes import Value
 from notata.store import Backend, Store, in_flight, open_store
 from notata.store.files import PART
 from notata.testing import FaultyBackend
@@ -632,6 +635,68 @@ def test_a_deletion_waits_for_all_that_is_queued(gated: Gated) -> None:
     assert gated.gate.passed.count(("put", "k")) == 2
 
 
+def switched(
+    position: int, call: Callable[[], Any], other: Callable[[], Any], file: str = keyed.__file__, function: str = ""
+) -> bool:
+    """Make a call, and another one just before an instruction of it, as another thread may.
+
+    Args:
+        position: The number of the instruction.
+        call: The call.
+        other: The other one.
+        file: Only instructions of this file count.
+        function: Only instructions of functions with this name count.
+
+    Returns:
+        Whether the call had so many instructions.
+    """
+    left = position
+
+    def step(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal left
+        if event == "opcode":
+            left -= 1
+            if left == -1:
+                other()
+        return step
+
+    def enter(frame: FrameType, event: str, _: Any) -> Any:
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        code = frame.f_code
+        return step if code.co_filename == file and function in ("", code.co_name) else None
+
+    before = sys.gettrace()
+    sys.settrace(enter)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return left < 0
+
+
+@pytest.mark.parametrize("change", ["add", "start"])
+@pytest.mark.parametrize("within", ["the change", "the look"])
+def test_a_waiting_caller_does_not_take_a_moment_of_a_change_for_the_end(change: str, within: str) -> None:
+    """It looks without the lock, while another thread replaces a pending write, or puts it in flight."""
+    store, looks = open_store("memory://keyed"), list[bool]()
+    for position in itertools.count():
+        writes = keyed.KeyedWrites(FolderCounts())
+        writes.add(Value(store, "k", "k", b"old"))
+        changes: dict[str, Callable[[], Any]] = {
+            "add": partial(writes.add, Value(store, "k", "k", b"new")),
+            "start": writes.start,
+        }
+
+        def look(writes: keyed.KeyedWrites = writes) -> None:
+            looks.append(writes.is_settled("k", 1))
+
+        call, other = (changes[change], look) if within == "the change" else (look, changes[change])
+        if not switched(position, call, other):
+            break
+    assert position > 10
+    assert not any(looks)
+
+
 def test_a_reader_waits_for_the_write_that_replaced_a_pending_one(gated: Gated) -> None:
     store, background = behind(gated)
     store.write("k", b"begun")
@@ -902,6 +967,32 @@ def test_a_stream_that_fails_after_its_end_is_lost(faulty: FaultyBackend) -> Non
         store.write("l", b"1")
     assert raw(faulty) == {}
     assert background.stats().bytes == 0
+
+
+def test_a_stream_that_fails_is_busy_until_it_is_aborted(no_threads: None) -> None:
+    """A caller that waits for it looks without the lock."""
+    for position in itertools.count():
+        faulty = FaultyBackend(open_store(f"memory://{uuid.uuid4().hex}"))
+        store, background = behind(faulty)
+        faulty.fail(2, key="k")
+        seen: list[tuple[int, list[str]]] = []
+
+        def look(
+            seen: list[tuple[int, list[str]]] = seen,
+            faulty: FaultyBackend = faulty,
+            background: BackgroundBackend = background,
+        ) -> None:
+            seen.append((background.stats().streams, [operation.verb for operation in faulty.operations]))
+
+        def write(store: Store = store) -> None:
+            with suppress(UnreachableError):
+                store.write("k", bytes(9 * MIB))
+
+        if not switched(position, write, look, queue.__file__, "_taken"):
+            break
+        assert faulty.operations[-1].verb == "abort"
+        assert [streams for streams, verbs in seen if "abort" not in verbs] in ([], [1])
+    assert position > 20
 
 
 def test_a_stream_that_is_given_up_leaves_nothing(gated: Gated) -> None:
@@ -1212,7 +1303,7 @@ def test_pending_writes_are_stored_at_exit_and_an_idle_queue_is_not_registered(g
     assert len(exits.pending()) == len(before) + 1
     gated.gate.open()
     background.settle()
-    assert exits.pending() == before
+    eventually(lambda: exits.pending() == before)
 
 
 def test_a_run_that_was_not_ended_is_failed_once_all_is_stored(gated: Gated, queues: list[BackgroundBackend]) -> None:

@@ -22,7 +22,8 @@ class _Slot:
 
     @property
     def items(self) -> list[Item]:
-        return [item for item in (self.in_flight, self.pending) if item is not None]
+        pending = self.pending  # first, as a write goes from here to there, and waiting callers hold no lock
+        return [item for item in (self.in_flight, pending) if item is not None]
 
 
 class FolderCounts:
@@ -91,14 +92,13 @@ class KeyedWrites:
     def add(self, item: Item) -> Item | None:
         """Make a write the pending one of its key. Return the one that it replaces."""
         self.number += 1
-        item.since = self.number
         slot = self._slots.get(item.key)
         if slot is None:
             slot = self._slots[item.key] = _Slot()
             self._folders.add(item.key)
-        old, slot.pending = slot.pending, item
-        if old is not None:
-            item.since = old.since  # a caller that waits for the old one waits for this one
+        old = slot.pending
+        item.since = self.number if old is None else old.since  # a caller that waits for the old one waits for this one
+        slot.pending = item
         if slot.in_flight is None:
             self._ready.append(item.key)
         return old

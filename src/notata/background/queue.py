@@ -121,7 +121,10 @@ class Queue:
         return self._room.is_closed
 
     def stats(self) -> QueueStats:
-        """Return the current contents of the queue."""
+        """Return the current contents of the queue, with all changes by writes that have ended."""
+        return self._helper.run(partial(self._apply, self._stats))
+
+    def _stats(self) -> QueueStats:
         return QueueStats(
             bytes=self._room.used,
             keys=tuple(self._writes),
@@ -353,12 +356,12 @@ class Queue:
         if error is not None and step.kind is StepKind.ABORT:
             _own.warning("notata: could not clean up after %s: %s", stream.key, stream.failed(error))
         with self._lock:
-            self._room.used -= self._steps.finish(stream)
-            if error is not None and step.kind is not StepKind.ABORT:
+            if error is not None and step.kind is not StepKind.ABORT:  # before its end: waiting callers hold no lock
                 stream.error = stream.failed(error)
                 self._room.used -= self._steps.discard(stream)
                 if stream.upload is not None:
                     self._add_step(stream, Step(StepKind.ABORT))
+            self._room.used -= self._steps.finish(stream)
             is_end = step.kind is StepKind.COMMIT or stream.error is not None
             is_finished = is_end and self._writes.is_in_flight(stream)
             self._after_change()
