@@ -216,13 +216,15 @@ def test_a_task_or_space_that_is_none_is_refused_before_any_run(task: Any, space
 
 
 def test_an_error_of_the_space_leaves_after_the_runs_that_have_begun() -> None:
-    gate = threading.Event()
+    begun, gate = threading.Event(), threading.Event()
 
     def task(log: Logbook, x: int) -> None:
-        gate.wait(10)
+        begun.set()
+        assert gate.wait(60)
 
     def points() -> Iterator[dict[str, int]]:
         yield {"x": 1}
+        assert begun.wait(60)
         gate.set()
         raise ZeroDivisionError
 
