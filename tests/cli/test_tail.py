@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notata import Logbook, MissingError
+from notata._base import processes
 from notata.errors import AccessError, ContainerMissingError, DeadlineError, StorageError, UnreachableError
 from notata.search import File, Query, follow, following, tail, tailing
 from notata.search.following import Following
@@ -179,7 +180,11 @@ class Scene:
         self._steps = list(steps)
         lines = options.pop("lines", 10)
         self.logs = list(
-            logs_at(Query(url, storage_options=options.pop("options", None)), workers=options.get("workers", False))
+            logs_at(
+                Query(url, storage_options=options.pop("options", None)),
+                workers=options.get("workers", False),
+                series=options.pop("series", None),
+            )
         )
         self.watched = Following(self.logs, lines, tell=self.told.append, wait=self._wait, **options)
 
@@ -210,7 +215,7 @@ def a_log(data: bytes = b"", status: str = "") -> Store:
     return store
 
 
-def ended(store: Store, status: str = "complete", **fields: str) -> Callable[[], object]:
+def ended(store: Store, status: str = "complete", **fields: Any) -> Callable[[], object]:
     return lambda: store.write("metadata.json", json.dumps({"status": status, **fields}).encode())
 
 
@@ -235,6 +240,48 @@ def test_a_log_that_grows_until_its_run_ends() -> None:
     assert scene.read == ["three\n", "é\n", "halffour\n"]
     assert scene.told == [f"{store.url}: complete"]
     assert scene.watched.ends == {store.url: "complete"}
+
+
+HERE: dict[str, Any] = {"lease": {"process": processes.identity()}}
+
+
+@pytest.mark.parametrize("status", ["complete", "failed"])
+def test_the_last_line_of_a_run_may_come_after_its_status(status: str) -> None:
+    store = a_log(b"[09:00] INFO Logbook initialized\n[09:00] ERROR Marked failed: before\n")
+    store.append("log.txt", b"[09:01] INFO Logbook resumed\n")
+    last = f"[09:02] INFO Marked {status}\n"
+    scene = Scene(
+        store,
+        ended(store, status, **HERE),
+        *[nothing] * 8,
+        lambda: store.append("log.txt", b"[09:02] INFO step\n"),
+        nothing,
+        lambda: store.append("log.txt", last.encode()),
+        lines=0,
+    ).play()
+    assert scene.read == ["[09:02] INFO step\n", last]
+    assert scene.told == [f"{store.url}: {status}"]
+
+
+@pytest.mark.parametrize("gone", ["its process", "a while", "neither"])
+def test_a_last_line_that_does_not_come_is_not_waited_for_long(gone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = a_log(b"[09:00] INFO Logbook initialized\n")
+    if gone == "its process":
+        monkeypatch.setattr(processes, "alive", lambda name: False if name else None)
+    if gone == "a while":
+        monkeypatch.setattr(following, "_LAST", 0.0)
+    scene = Scene(store, ended(store, **HERE), *[nothing] * 6, lines=0).play()
+    assert scene.told == ["interrupted" if gone == "neither" else f"{store.url}: complete"]
+
+
+def test_rows_of_a_failed_run_may_come_after_its_status() -> None:
+    """Those of a complete run are stored before it is complete."""
+    for status, expected in (("failed", ['{"a": 1}\n']), ("complete", [])):
+        store = a_log()
+        store.write("series/scalars.jsonl", b'{"a": 0}\n')
+        later = lambda store=store: store.append("series/scalars.jsonl", b'{"a": 1}\n')  # noqa: E731
+        scene = Scene(store, ended(store, status, **HERE), *[nothing] * 6, later, lines=0, series="scalars").play()
+        assert scene.read == expected
 
 
 @pytest.mark.parametrize("status", ["complete", "failed"])

@@ -6,14 +6,16 @@ the file was replaced.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from notata._base import keys, limits
+from notata._base import keys, limits, processes
 from notata._base.terminal import one_line
 from notata.errors import (
     ContainerMissingError,
@@ -23,7 +25,7 @@ from notata.errors import (
     StorageError,
     UnreachableError,
 )
-from notata.run.state import ENDED, is_gone, parsed, state_of
+from notata.run.state import ENDED, RunState, is_gone, lease_of, parsed, state_of
 from notata.search.choosing import Query, Status, Wheres
 from notata.search.places import File
 from notata.search.prefetch import prefetched
@@ -41,6 +43,10 @@ _FAR: Final = 1.0
 SLOWER: Final = 1.5  # factor of the interval after each poll without new lines
 LONGEST: Final = 10.0  # maximum factor
 _STATE: Final = 5.0  # intervals between two polls of the state of a silent run
+_LAST: Final = 10.0  # maximum seconds between the end of a run and its last line: a run may store its status first
+_TURN: Final = re.compile(
+    rb"^\[[^\]\n]{1,99}\] [A-Z]+ (?:Logbook (?:initialized|resumed)|(Marked (?:complete|failed)))\b", re.MULTILINE
+)
 
 _EVER: Final = float("inf")
 _GONE: Final = "gone"
@@ -64,8 +70,9 @@ def follow(
     """Yield the last lines of a run's log, and each new line as it arrives, until the run has ended.
 
     A poll costs one request, which reads only new bytes. While nothing arrives, the interval grows up to tenfold. After
-    several silent polls, one more request reads the state of the run. A resumed run is followed further. If another log
-    replaces the file, following starts at its beginning. While the storage is unreachable, the iterator waits.
+    several silent polls, one more request reads the state of the run. A run can store its status before its last lines:
+    they are waited for, but no longer than 10 seconds. A resumed run is followed further. If another log replaces the
+    file, following starts at its beginning. While the storage is unreachable, the iterator waits.
 
     Args:
         urls: One place or several, see `URLs`, or a `Query`; a file is allowed too, and is followed until the caller
@@ -117,16 +124,34 @@ def follow(
 
 @dataclass(slots=True)
 class _End:
-    """The read position in one log."""
+    """The read position in one log.
+
+    Attributes:
+        log: The log.
+        at: The position: bytes that were read.
+        mark: The last bytes before it.
+        begun: The beginning of a line that is not complete yet.
+        is_closed: Whether the line was read that a run writes at its end.
+    """
 
     log: File
     at: int = 0
     mark: bytes = b""
     begun: bytes = b""
+    is_closed: bool = False
 
     def forget(self) -> None:
         """Reset the position to the start of another file."""
-        self.at, self.mark, self.begun = 0, b"", b""
+        self.at, self.mark, self.begun, self.is_closed = 0, b"", b"", False
+
+    def skip(self, data: bytes, at: int) -> None:
+        """Begin after lines that are not shown, which end at a position."""
+        self.at, self.mark = at, data[-_MARK:]
+        self._look_for_end(data)
+
+    def _look_for_end(self, lines: bytes) -> None:
+        for found in _TURN.finditer(lines):
+            self.is_closed = found[1] is not None
 
     def take(self, data: bytes) -> str:
         """Return the lines that are complete now."""
@@ -139,6 +164,7 @@ class _End:
         if not end:  # a very long line is returned in pieces
             whole, begun = begun, b""
         text, self.begun = self.begun + whole + end, begun
+        self._look_for_end(text)
         return text.decode("utf-8", "surrogateescape")
 
     def rest(self) -> str:
@@ -159,6 +185,7 @@ class _Run:
         silent: Whether the last poll brought nothing.
         end: The final status, once it is known.
         why: The reason of that status.
+        is_final: Whether no more lines came after that status was read.
     """
 
     name: str
@@ -168,6 +195,14 @@ class _Run:
     silent: bool = False
     end: str = ""
     why: str = ""
+    is_final: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """True if the run has ended, and all its lines are stored."""
+        log = self.ends.get(keys.LOG)
+        is_stored = self.end == "complete" if log is None else log.is_closed  # all but the log precedes `complete`
+        return bool(self.end) and (self.is_final or is_stored)
 
 
 class Outages:
@@ -249,7 +284,7 @@ class Following:
             pause = self._interval if came else min(pause * SLOWER, self._interval * LONGEST)
             if not self._outages.has_one:
                 yield from self._check_states()
-            if self._runs and (self._forever or not any(run.end for run in self._runs.values())):
+            if self._runs and (self._forever or not any(run.is_over for run in self._runs.values())):
                 self._wait(pause)
                 for run in self._runs.values():
                     run.waited += pause
@@ -262,7 +297,7 @@ class Following:
         with closing(ends_of(self._logs, self._lines, _ignore_missing)) as ends:
             for log, data, start, shown in ends:
                 end = self._runs[log.run_name].ends[log.entry.key]
-                end.at, end.mark = start + shown, data[:shown][-_MARK:]
+                end.skip(data[:shown], start + shown)
                 if text := end.take(data[shown:]):
                     yield News(log, text)
 
@@ -319,13 +354,15 @@ class Following:
         """Stop following runs that ended before the last silent poll; read the state of other silent runs."""
         silent = [run for run in self._runs.values() if run.silent]
         for run in silent:
-            if run.end and not self._forever:
+            if run.is_over and not self._forever:
                 yield from self._stop_following(run)
         longest = _STATE * self._interval
         due = [
             (run, File.of(run.name, run.store, keys.METADATA))
             for run in silent
-            if run.store is not None and run.name in self._runs and run.waited >= longest
+            if run.store is not None
+            and run.name in self._runs
+            and (run.waited >= longest or (run.end and not run.is_over))
         ]
         with closing(prefetched((run, file, 0, PIECE) for run, file in due)) as coming:
             for run, future in coming:
@@ -345,7 +382,10 @@ class Following:
     def _store_state(self, run: _Run, future: Future[Blob]) -> None:
         """Store the state of a run."""
         assert run.store is not None
-        end, why = end_of(future, run.store)
+        end, why, run.is_final = _read_end(future, run.store)
+        if not end:
+            for one in run.ends.values():
+                one.is_closed = False  # by an earlier attempt
         if self._workers and end != _GONE:
             self._follow_new_workers(run)
         run.waited = 0.0
@@ -383,19 +423,31 @@ def end_of(future: Future[Blob], store: Store) -> tuple[str, str]:
     Raises:
         StorageError: The metadata cannot be read.
     """
+    return _read_end(future, store)[:2]
+
+
+def _read_end(future: Future[Blob], store: Store) -> tuple[str, str, bool]:
+    """Return status and reason as `end_of`, and whether the writer of the run stores no more lines."""
     try:
         found = future.result()
         if is_gone(parsed(found.data) or {}):
             found = store.fetch(keys.METADATA)
     except MissingError:
-        return _GONE, f": it has no {keys.METADATA}"
+        return _GONE, f": it has no {keys.METADATA}", True
     fields = parsed(found.data)
     if fields is None:
-        return _UNREADABLE, f": its {keys.METADATA} is not a JSON object"
+        return _UNREADABLE, f": its {keys.METADATA} is not a JSON object", True
     state = state_of(fields, found)
-    if state.status == "failed":
-        reason = one_line(fields.get("failure_reason") or "", 500)
-        return state.status, f": {reason}" if reason else ""
     if state.status == "died":
-        return state.status, f": {state.why}"
-    return (state.status, "") if state.status in ENDED else ("", "")
+        return state.status, f": {state.why}", True
+    if state.status not in ENDED:
+        return "", "", False
+    reason = one_line(fields.get("failure_reason") or "", 500) if state.status == "failed" else ""
+    return state.status, f": {reason}" if reason else "", not _may_write(fields, state)
+
+
+def _may_write(fields: Mapping[str, Any], state: RunState) -> bool:
+    """Check whether a run ended so short a time ago that its process may still store its last lines."""
+    lease = lease_of(fields)
+    age = (datetime.now(UTC) - state.last_seen).total_seconds()
+    return bool(lease) and age < _LAST and processes.alive(str(lease.get("process", ""))) is not False
