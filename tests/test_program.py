@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -220,7 +220,13 @@ def test_a_pseudo_terminal_makes_a_program_print_lines_at_once() -> None:
 
 def test_a_process_that_keeps_the_output_open_is_waited_for_a_bounded_time(tmp_path: Path) -> None:
     said: list[bytes] = []
-    program = "import os, signal\nif os.fork(): os._exit(0)\nprint(os.getpid(), flush=True)\nsignal.pause()"
+    program = (
+        "import os, signal\n"
+        "begin, go = os.pipe()\n"
+        "if os.fork(): os.read(begin, 1); os._exit(0)\n"
+        "print(os.getpid(), flush=True); os.write(go, b'x')\n"
+        "while True: signal.pause()"
+    )
     with Signals() as signals:
         child = start([*PYTHON, program], sys.executable, str(tmp_path), os.environ, Streams.pipe())
         session = Session(child, said.append, TreeUsage(child.pid), signals, None, linger=0.2)
@@ -229,11 +235,46 @@ def test_a_process_that_keeps_the_output_open_is_waited_for_a_bounded_time(tmp_p
     os.kill(int(b"".join(said)), signal.SIGKILL)
 
 
-def test_output_that_comes_after_the_end_of_the_program_is_recorded() -> None:
+def test_output_that_comes_after_the_end_of_the_program_is_recorded(tmp_path: Path) -> None:
+    said: list[bytes] = []
     program = "import os\nparent = os.getpid()\nif os.fork(): os._exit(0)\n"
     waits = "while os.getppid() == parent: os.sched_yield()\nprint('late')"
-    code, reader = recorded(*PYTHON, program + waits)
-    assert (code, output(reader)) == (0, "late\n")
+    with Signals() as signals:
+        child = start([*PYTHON, program + waits], sys.executable, str(tmp_path), os.environ, Streams.pipe())
+        session = Session(child, said.append, TreeUsage(child.pid), signals, None, linger=100)
+        status, _ = session.run()
+    assert (status, session.is_held_open, b"".join(said)) == (0, False, b"late\n")
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_output_that_notata_is_late_to_read_is_recorded(is_held: bool, terminal: bool, tmp_path: Path) -> None:
+    """While notata is busy, the program prints more, and ends; then no time is left to wait for further output."""
+    said: list[bytes] = []
+    program = (
+        "import os, sys\n"
+        "os.write(1, b'first\\n')\n"
+        "line = open('line', 'rb', buffering=0); line.read(1)\n"
+        "os.write(1, b'second\\n')\n"
+        "if sys.argv[1] == 'True' and not os.fork(): line.read()\n"
+    )
+    os.mkfifo(tmp_path / "line")
+
+    def take(data: bytes) -> None:
+        if not said:
+            lines.append(open(tmp_path / "line", "wb", buffering=0))
+            lines[0].write(b"x")
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        said.append(data)
+
+    lines: list[IO[bytes]] = []
+    with Signals() as signals:
+        streams = Streams.terminal(None, is_input=False) if terminal else Streams.pipe()
+        child = start([*PYTHON, program, str(is_held)], sys.executable, str(tmp_path), os.environ, streams)
+        session = Session(child, take, TreeUsage(child.pid), signals, None, linger=0.0)
+        status, _ = session.run()
+    lines[0].close()  # ends the process that held the output open
+    assert (status, session.is_held_open, b"".join(said)) == (0, is_held, b"first\nsecond\n")
 
 
 # -- signals -----------------------------------------------------------------------------------------------
@@ -348,6 +389,17 @@ def test_the_peak_is_the_memory_of_all_processes_at_once(tmp_path: Path) -> None
     usage.sample()
     assert (usage.peak_bytes, usage.processes) == (90 * 1024, 3)
     assert usage.peak(100 * 1024) == 100 * 1024
+
+
+@pytest.mark.parametrize(("cost", "left"), [(0.002, 0.0), (0.06, 1.0)])
+def test_samples_take_a_hundredth_of_a_processor_however_busy_the_machine_is(
+    cost: float, left: float, tmp_path: Path
+) -> None:
+    (tmp_path / "self").mkdir()
+    times, costs = iter([0.0, 0.0, 0.0, 5.0]), iter([1.0, 1.0 + cost])  # the sample takes five seconds
+    usage = TreeUsage(1, str(tmp_path), times.__next__, costs.__next__)
+    usage.sample_if_due()
+    assert usage.seconds_left() == pytest.approx(left)
 
 
 def test_the_memory_of_a_tree_of_processes_is_measured(tmp_path: Path) -> None:

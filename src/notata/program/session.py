@@ -40,6 +40,7 @@ LINGER: Final = 3.0
 """Seconds that notata waits for output after the program has ended, if another process holds it open."""
 
 _READ: Final = 2**18
+_PIPE: Final = 2**20  # bytes that a pipe or a terminal can hold, unless root has made it larger
 _KEYS: Final = 4096
 _LONGEST: Final = (
     1.0  # seconds until the loop looks for the end of the program itself: SIGCHLD wakes the main thread only
@@ -133,7 +134,8 @@ class Session:
         if self._status is None:
             return True
         if self._is_open and self._clock() - self._ended_at >= self._linger:
-            self.is_held_open = True
+            self._read_rest()
+            self.is_held_open = self._is_open
             return False
         return self._is_open
 
@@ -148,12 +150,15 @@ class Session:
     def _on_output(self, events: int) -> None:
         if events & selectors.EVENT_WRITE:
             self._write_input()
-        if not events & selectors.EVENT_READ:
-            return
+        if events & selectors.EVENT_READ:
+            self._read_output()
+
+    def _read_output(self) -> int:
+        """Read and take output, as far as it is there; return its size."""
         try:
             data = os.read(self._child.streams.ours, _READ)
         except BlockingIOError:
-            return
+            return 0
         except OSError as error:
             if error.errno != errno.EIO:  # Linux reports the closed other end of a terminal this way
                 raise
@@ -163,6 +168,16 @@ class Session:
         else:
             self._is_open = False
             self._selector.unregister(self._child.streams.ours)
+        return len(data)
+
+    def _read_rest(self) -> None:
+        """Read what the program printed before its end, even if notata comes to it late, as on a busy machine.
+
+        Another process may print for ever, so this reads no more than a pipe can hold.
+        """
+        left = _PIPE
+        while left > 0 and self._is_open and (size := self._read_output()):
+            left -= size
 
     def _on_input(self, _events: int) -> None:
         """Pass keys on to the program's terminal."""
