@@ -1,4 +1,4 @@
-"""The storage servers of the tests, each a context manager, on 127.0.0.1 at a port that the system assigns.
+"""The storage servers of the tests, each a context manager, on 127.0.0.1 at a free port.
 
 This module starts a server, waits until it answers, and stops it. A missing program is an error, never a skip.
 """
@@ -10,6 +10,7 @@ import functools
 import io
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -55,17 +56,18 @@ class Server:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def free_port(also: int | None = None) -> int:
-    """Return a port that is free as far as can be known; with `also`, port + also is free too."""
+def free_port(also: int = 0) -> int:
+    """Return a port that is free; with `also`, port + also is free too.
+
+    Both are lower than the ports that the system assigns, of which another process may get the same one meanwhile.
+    """
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-            if also is None:
-                return port
-            with socket.socket() as second, contextlib.suppress(OSError, OverflowError):
+        port = random.SystemRandom().randrange(10_000, 20_000)
+        with socket.socket() as first, socket.socket() as second, contextlib.suppress(OSError):
+            first.bind(("127.0.0.1", port))
+            if also:
                 second.bind(("127.0.0.1", port + also))
-                return port
+            return port
 
 
 @contextlib.contextmanager

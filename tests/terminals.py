@@ -18,7 +18,7 @@ from typing import Final, Self
 
 __all__ = ["PROMPT", "Window", "shell_window"]
 
-_PATIENCE: Final = 60.0  # seconds until a text must appear, also on a busy machine
+_PATIENCE: Final = 120.0  # seconds until a text must appear, or a program must end
 
 
 class Window:
@@ -28,6 +28,7 @@ class Window:
         shown: All bytes that were shown so far.
         process: The program.
         theirs: The end of the terminal that the program has.
+        before: The settings of the terminal before the program started.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Window:
         self.shown = b""
         self._seen = 0
         self._is_open = True
+        self.before = self.settings()
 
         def control() -> None:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -100,7 +102,7 @@ class Window:
             os.close(self.theirs)
             self._is_open = False
         try:
-            self.process.wait(10)
+            self.process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

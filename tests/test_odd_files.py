@@ -15,7 +15,8 @@ import pytest
 from upath import UPath
 
 from notata import FolderError, Logbook, LogReader, MissingError, StorageError
-from notata.store import open_beside, open_store
+from notata._base.threads import Bell
+from notata.store import in_flight, open_beside, open_store
 from notata.store.in_flight import InFlight
 
 
@@ -155,7 +156,7 @@ def test_an_interrupt_ends_copies_that_have_begun(tmp_path: Path) -> None:
     source = open_store(f"memory://{uuid.uuid4().hex}")
     for number in range(3):
         source.write(str(number), bytes(4 * 2**20))
-    begun = threading.Barrier(3)  # two copies and this test
+    begun = threading.Barrier(3, timeout=60)  # two copies and this test
     seen: list[int] = []
 
     def stream(key: str) -> IO[bytes]:
@@ -165,8 +166,8 @@ def test_an_interrupt_ends_copies_that_have_begun(tmp_path: Path) -> None:
         def slowly(size: int = -1) -> bytes:
             if int(key) not in seen:
                 seen.append(int(key))
-                begun.wait(10)
-                stopped.wait(10)
+                begun.wait()
+                stopped.wait(60)
             return read(size)
 
         file.read = slowly  # type: ignore[method-assign]
@@ -177,17 +178,17 @@ def test_an_interrupt_ends_copies_that_have_begun(tmp_path: Path) -> None:
     log = Logbook("run", tmp_path)
 
     def interrupted(self: InFlight[str, object]) -> None:
-        begun.wait(10)
+        begun.wait()
         raise KeyboardInterrupt
 
-    def given_up(self: InFlight[str, object]) -> None:
-        stopped.set()
-        cancel(self)
+    class Waited(Bell):
+        def wait(self, timeout: float | None = None) -> bool:
+            stopped.set()  # by now, the copy that has not begun is cancelled
+            return super().wait(timeout)
 
-    cancel = InFlight.cancel
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(InFlight, "land", interrupted)
-        patch.setattr(InFlight, "cancel", given_up)
+        patch.setattr(in_flight, "Bell", Waited)
         open_store(log.url).copy_from({f"artifacts/{entry.key}": entry for entry in source.list()}, source)
     assert len(seen) == 2
     assert LogReader(tmp_path / "log_run").artifacts == []

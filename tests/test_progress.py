@@ -204,7 +204,7 @@ def test_what_a_script_prints_to_a_file_stays_there_and_a_lost_terminal_keeps_it
     while b"mesh.vtk" not in shown:
         shown += os.read(master, 2**16)
     os.close(master)
-    script.communicate(b"\n", timeout=60)
+    script.communicate(b"\n", timeout=120)
     assert script.returncode == 0
     assert (tmp_path / "out").read_text() == "to a file\nof a child\nafter that\n"
 

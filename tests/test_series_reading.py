@@ -597,11 +597,11 @@ def test_follow_waits_for_a_series_that_does_not_exist_yet(place: Place) -> None
 
     thread = threading.Thread(target=follow)
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(60)
     log.series("late").add(r=0.5)
     log.series("late").add(r=0.25)
     log.mark_complete()
-    thread.join(30)
+    thread.join(120)
     assert not thread.is_alive()
     assert found == [0.5, 0.25]
 

@@ -49,7 +49,7 @@ def in_a_process_of_its_own(place: Place, call: Callable[[Logbook, int], None], 
 
 
 def halves(place: Place, call: Callable[[Logbook, int], None], count: int, told: Connection) -> None:
-    with place.logbook(RUN) as log:
+    with place.logbook(RUN, heartbeat=0) as log:  # whose thread would begin half a minute later
         tracemalloc.start()
         found = [kept(log, call, range(count)), kept(log, call, range(count, 2 * count))]
         tracemalloc.stop()

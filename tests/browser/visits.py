@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from playwright.sync_api import (
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Scheme", "Visits", "chromium", "count", "findings", "picture_width"]
 
+_PATIENCE: Final = 90_000.0  # milliseconds until something must be there
 Scheme = Literal["light", "dark"]
 
 _REPORT_VIOLATIONS = """
@@ -77,7 +78,7 @@ class Visits:
             locale="en-GB",
             timezone_id="UTC",
         )
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(_PATIENCE)
         context.add_init_script(_REPORT_VIOLATIONS)
         own = address.partition("#")[0]
 
@@ -119,7 +120,7 @@ def count(elements: Locator, wanted: int) -> None:
     """Wait until there are this many elements, without eval, which `wait_for_function` needs and the policy forbids."""
     from playwright.sync_api import expect
 
-    expect(elements).to_have_count(wanted, timeout=30_000)
+    expect(elements).to_have_count(wanted, timeout=_PATIENCE)
 
 
 def picture_width(picture: Locator) -> int:

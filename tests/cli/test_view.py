@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 
 from notata import Logbook
 from tests.command import notata
+from tests.servers import free_port
 
 
 class Started:
@@ -105,7 +105,7 @@ def log(tmp_path: Path) -> Logbook:
     return log
 
 
-def test_the_page_is_served_and_a_new_row_is_reported_in_two_seconds(log: Logbook, tmp_path: Path) -> None:
+def test_the_page_is_served_and_a_new_row_is_reported(log: Logbook, tmp_path: Path) -> None:
     with viewing(str(tmp_path), "--no-browser", folder=tmp_path) as view:
         assert view.printed[0] == f"notata view: {tmp_path}"
         assert "<title>" in view.get("/").read().decode()
@@ -116,21 +116,19 @@ def test_the_page_is_served_and_a_new_row_is_reported_in_two_seconds(log: Logboo
         assert events.readline() == b"retry: 2000\n"
         log.scalars(step=1, loss=0.5)
         log.flush()
-        written = time.monotonic()
         assert b'"rows"' in next(line for line in iter(events.readline, b"") if line.startswith(b"data:"))
-        seconds = time.monotonic() - written
         assert len(json.loads(view.get("/api/curves/scalars/loss?runs=log_a").read())["curves"][0]["y"]) == 2
         assert view.end() == (0, "Stopped\n")  # with the open stream
-        assert events.read().strip() == b'data: {"kind": "ended", "ids": []}'
-    assert seconds < 30  # two, on a machine with nothing else to do
+        assert events.read().splitlines()[-2:] == [b'data: {"kind": "ended", "ids": []}', b""]
 
 
 def test_without_a_terminal_the_port_is_free_again_after_the_end(log: Logbook, tmp_path: Path) -> None:
-    with viewing(str(tmp_path), "--no-browser", folder=tmp_path) as view:
-        port = view.port
-        view.end()
-    with viewing(str(tmp_path), "--no-browser", "--port", str(port), folder=tmp_path) as again:
-        assert again.port == port
+    port = free_port()
+    for _ in range(2):
+        with viewing(str(tmp_path), "--no-browser", "--port", str(port), folder=tmp_path) as view:
+            assert view.port == port
+            assert view.get("/").status == 200
+            assert view.end()[0] == 0
 
 
 def test_a_taken_port_is_an_error(tmp_path: Path) -> None:

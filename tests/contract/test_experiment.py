@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -754,10 +755,11 @@ def test_pending_rows_are_written_half_a_minute_later(
     bucket: Place, timers: list[Timer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = experiment(bucket)
+    before = time.monotonic()
     for step in range(3):
         begun(made, step=step).mark_complete()
     [timer] = timers
-    assert timer.interval > 25
+    assert 30 - (time.monotonic() - before) <= timer.interval <= 30
     monkeypatch.setattr("notata.table.index.EVERY", 0.0)  # from the next time on
     timer.function()
     assert [line["step"] for line in index(bucket)] == ["0", "1", "2"]
@@ -1041,12 +1043,12 @@ def test_a_forked_child_waits_for_no_thread_of_its_parent(tmp_path: Path) -> Non
         "held, over = threading.Event(), threading.Event()\n"
         "def hold():\n"
         "    with lock, log._params._lock.held(), log._lease._lock.held():\n"
-        "        held.set(); over.wait(30)\n"
+        "        held.set(); over.wait()\n"
         "threading.Thread(target=hold, daemon=True).start()\n"
-        "held.wait(30)\n"
+        "held.wait()\n"
         "child = os.fork()\n"
         "if not child:\n"
-        "    signal.alarm(20)\n"
+        "    signal.alarm(120)  # if it waits for a lock for ever\n"
         "    assert log.params['dt'] == 0.1\n"
         "    log.params(late=True)\n"
         "    log.meta(late=True)\n"
@@ -1057,7 +1059,7 @@ def test_a_forked_child_waits_for_no_thread_of_its_parent(tmp_path: Path) -> Non
         "print(os.waitstatus_to_exitcode(status))\n"
         "os._exit(0)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=200)
     assert done.stdout.split() == ["7"], done.stderr
 
 
@@ -1073,7 +1075,7 @@ def test_a_pending_row_is_written_at_exit_whatever_other_threads_do(monkeypatch:
     def put_later(self: Store, key: str, *arguments: Any) -> str:
         if key == "index.csv":
             listed.set()
-            assert pending.wait(20)
+            assert pending.wait(120)
         return put(self, key, *arguments)
 
     def at_exit(call: Any) -> None:
@@ -1086,7 +1088,7 @@ def test_a_pending_row_is_written_at_exit_whatever_other_threads_do(monkeypatch:
     monkeypatch.setattr(exits, "at_exit", at_exit)
     other = threading.Thread(target=made.to_dataframe)
     other.start()
-    assert listed.wait(20)
+    assert listed.wait(120)
     made.add(dt=0.1).mark_complete()
     other.join()
     [call] = calls_at_exit(IndexWriter)

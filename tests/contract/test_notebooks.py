@@ -15,7 +15,7 @@ from tests.backends import Place
 from tests.contract.conftest import make_place
 from tests.notebook import cells, pictures, points, title
 
-SECONDS = 60
+SECONDS = 120
 
 
 @pytest.fixture(params=["local", "s3", pytest.param("seaweed", marks=pytest.mark.real)])
@@ -27,7 +27,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 @pytest.fixture
 def kernel() -> Iterator[Any]:
-    manager: Any = KernelManager(kernel_name="python3")
+    manager: Any = KernelManager(kernel_name="python3", shutdown_wait_time=2 * SECONDS)  # before it kills the kernel
     manager.start_kernel(env={**os.environ, "PYTHONWARNINGS": "ignore"})
     client = manager.client()
     client.start_channels()

@@ -15,7 +15,7 @@ from tests.backends import Place
 from tests.contract.conftest import REAL, emptied
 from tests.nursery import Script
 
-SECONDS = 60  # kills a process that hangs
+SECONDS = 240  # kills a process that hangs
 
 SCRIPT = """
 import json, logging, sys

@@ -72,7 +72,7 @@ def test_a_closed_window_ends_the_program_and_its_run_is_recorded(tmp_path: Path
             assert not int(str(settings[3])) & termios.ICANON
             window.close()
             assert line.read() == ""  # until the program has ended
-        window.process.wait(60)
+        window.process.wait(120)
     assert LogReader(tmp_path / "outputs/log_a").meta["exit"]["signal"] == "SIGHUP"
 
 
@@ -80,6 +80,5 @@ def test_the_mode_of_the_terminal_is_restored_after_each_end(tmp_path: Path) -> 
     command = [sys.executable, "-m", "notata", "run", "-q", "-d", "outputs", "--"]
     for script, number in (("kill -KILL $$", None), ("stty raw -echo; kill -TERM $PPID; read line", signal.SIGTERM)):
         with Window([*command, "sh", "-c", script], folder=tmp_path) as window:
-            before = window.settings()
             assert window.wait() == 128 + (number or signal.SIGKILL)
-            assert window.settings() == before
+            assert window.settings() == window.before

@@ -12,6 +12,7 @@ import pytest
 
 from notata import LogReader
 from notata.program import record
+from notata.program.usage import TreeUsage
 from tests.backends import Place
 
 PYTHON: Final = r"""
@@ -106,8 +107,21 @@ def test_a_terminal_makes_a_program_print_each_line_at_once(
         assert (output.read_text() if output.exists() else "").count("\n") == expected
 
 
-def test_each_rank_of_an_mpi_program_writes_as_a_worker_of_the_run(tmp_path: Path) -> None:
-    script = "import os; from notata import Logbook; Logbook.current().scalars(step=0, rank_of=int(os.environ['R']))"
+def test_each_rank_of_an_mpi_program_writes_as_a_worker_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = (
+        "import os, time; from notata import Logbook; Logbook.current().scalars(step=0, rank_of=int(os.environ['R']))\n"
+        f"while not os.path.exists({str(tmp_path / 'counted')!r}): time.sleep(0.01)"
+    )
+    sample = TreeUsage.sample
+
+    def count(usage: TreeUsage) -> None:
+        sample(usage)
+        if usage.processes > 4:  # mpirun and all ranks at once
+            (tmp_path / "counted").touch()
+
+    monkeypatch.setattr(TreeUsage, "sample", count)
     rank = "R=$OMPI_COMM_WORLD_RANK exec " + sys.executable + ' -c "$0"'
     code = record(["mpirun", "-n", "4", "sh", "-c", rank, script], str(tmp_path), run_id="run", echo=False)
     reader = LogReader(tmp_path / "log_run")
