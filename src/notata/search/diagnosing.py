@@ -197,10 +197,11 @@ class _StorageChecks:
     def _clock_of_reply(self) -> Check:
         if self._first is None:
             return Check("clock", "skipped", "there is no file with a time")
+        begun = time.time()
         age = self._store.fetch(self._first.key, 0, 1).age
         if age is None:
             return Check("clock", "skipped", "the storage does not report its time")
-        return clock_check(age + self._first.modified.timestamp() - time.time())
+        return clock_check(_ahead(age + self._first.modified.timestamp(), begun, time.time()))
 
     def _distance(self) -> Check:
         """Return the median time of a few small requests, one after the other."""
@@ -288,7 +289,7 @@ class _StorageChecks:
         written = self._probe.stat("probe").modified.timestamp()
         if written <= 0:
             return Check("clock", "skipped", "the storage does not report its time")
-        return clock_check(written - (begun + ended) / 2)
+        return clock_check(_ahead(written, begun, ended))
 
     def _can_link(self) -> Check:
         path = str(self._probe.path("linked"))
@@ -355,6 +356,15 @@ class _StorageChecks:
             folder = os.path.dirname(folder)
         yield self._try("space", lambda: space(folder))
         yield self._try("file system", lambda: file_system(folder))
+
+
+def _ahead(moment: float, begun: float, ended: float) -> float:
+    """Return by how much the storage's clock is ahead, by what it said at a moment between two of this machine.
+
+    >>> _ahead(7.0, 0.0, 60.0), _ahead(3607.0, 0.0, 60.0)
+    (0.0, 3577.0)
+    """
+    return 0.0 if begun <= moment <= ended else moment - (begun + ended) / 2
 
 
 def _within_seconds(seconds: float, work: Callable[[], T]) -> T:
