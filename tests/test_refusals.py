@@ -248,7 +248,7 @@ def bucket(scheme: str, url: str) -> Store:
         "s3": {"endpoint_url": url, **KEYS},
         "gs": {"endpoint_url": url, "token": "anon", "project": "p"},
     }
-    return open_store(f"{scheme}://bucket/runs", options[scheme], timeout=5)
+    return open_store(f"{scheme}://bucket/runs", options[scheme], timeout=60)
 
 
 CALLS: dict[str, Callable[[Store], object]] = {
