@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from notata.importing import ImportReport, import_runs
 from notata.store.files import PART
 from tests.backends import Place
@@ -41,6 +43,7 @@ def test_a_source_can_be_anywhere(place: Place) -> None:
     assert len(import_runs("mlruns", f"{place.url}/from", "memory://to", source_options=place.options).equal) == 4
 
 
+@pytest.mark.usefixtures("stopped_clock")
 def test_a_run_takes_five_requests_and_one_for_each_series_and_file(bucket: Place, tmp_path: Path) -> None:
     source = on_disk("sacred", tmp_path / "from")
     imported(bucket, source)  # the first import also tests what the bucket supports

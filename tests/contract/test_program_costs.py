@@ -12,7 +12,7 @@ from tests.backends import Place
 from tests.command import notata
 from tests.counting import counted
 
-pytestmark = pytest.mark.parametrize("place", ["s3", "gcs"], indirect=True)
+pytestmark = [pytest.mark.parametrize("place", ["s3", "gcs"], indirect=True), pytest.mark.usefixtures("stopped_clock")]
 
 
 def test_a_short_program_costs_what_a_run_costs_and_one_request_for_its_output(place: Place) -> None:
