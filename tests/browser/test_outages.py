@@ -122,6 +122,14 @@ def test_a_chart_without_an_answer_keeps_its_curves_and_says_so(page: Page) -> N
     page.locator(".chart-message.is-note").get_by_text("The storage does not answer").first.wait_for(state="hidden")
 
 
+def test_a_chart_needs_no_name_before_it_is_drawn(page: Page) -> None:
+    idle = "class { observe() {} unobserve() {} disconnect() {} }"
+    page.evaluate(f"() => {{ window.ResizeObserver = {idle}; }}")  # the chart gets no size, and is not drawn
+    page.evaluate("location.hash = '#/run/log_run1'")
+    page.locator(".run-page .chart-picture").first.wait_for(state="attached")
+    assert findings(page) == []
+
+
 def test_a_run_without_an_answer_says_so(page: Page) -> None:
     page.route("**/api/run/**", hold)
     with page.expect_request("**/api/run/**"):

@@ -24,7 +24,7 @@ export class LineChart {
     this.overlay = s("svg", { class: "chart-overlay", "aria-hidden": "true" });
     this.message = h("p", { class: "chart-message" });
     this.cursor = h("div", { class: "chart-cursor", hidden: true });
-    this.picture = h("div", { class: "chart-picture", role: "img" }, this.canvasHost, this.overlay);
+    this.picture = h("div", { class: "chart-picture" }, this.canvasHost, this.overlay);
     this.element = h("div", { class: `chart${isLarge ? " is-large" : ""}`, ...this.listeners() }, this.picture, this.message, this.cursor);
     this.element.style.height = `${height}px`;
     this.follow = atNextFrame(() => this.at !== undefined && this.view && this.pointAt(this.at, this.atY));
@@ -72,6 +72,7 @@ export class LineChart {
     this.message.textContent = note || (ranges ? this.hiddenText() : this.emptyText());
     this.message.className = `chart-message${ranges ? " is-note" : ""}`;
     this.picture.hidden = !ranges;
+    this.picture.setAttribute("role", "img"); // not before it has a name
     this.picture.setAttribute("aria-label", ranges ? summaryText(title, this.lines, ranges) : `${title}: ${this.message.textContent}`);
     if (!ranges) return;
     this.canvas ??= openCanvas(this.canvasHost);
