@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,6 +130,21 @@ def test_without_a_terminal_the_port_is_free_again_after_the_end(log: Logbook, t
             assert view.port == port
             assert view.get("/").status == 200
             assert view.end()[0] == 0
+
+
+def test_the_end_waits_for_the_thread_that_looks_for_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpreter that ends while a thread imports a package in C can crash."""
+    stopped, ended = threading.Event(), threading.Event()
+
+    def look(_: object) -> None:
+        stopped.wait()
+        ended.set()
+
+    monkeypatch.setattr("notata.page.server.PageServer.look", look)
+    monkeypatch.setattr("notata.page.server.serve", lambda _server, _listening, started: started())
+    monkeypatch.setattr("notata.cli.output.error_line", lambda text: stopped.set() if text == "Stopped" else None)
+    assert notata("view", ".", "--no-browser", "--port", "0", folder=tmp_path).returncode == 0
+    assert ended.is_set()
 
 
 def test_a_taken_port_is_an_error(tmp_path: Path) -> None:

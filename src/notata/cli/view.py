@@ -15,12 +15,15 @@ from notata.cli.frame import Command, storage_option, urls_argument
 from notata.cli.picking import filter_options, fresh_option
 
 if TYPE_CHECKING:
+    import threading
+
     from notata.page.guard import Rules
 
 __all__ = ["view"]
 
 _WILDCARDS: Final = ("0.0.0.0", "::", "")  # noqa: S104 - only with --host, and after a warning
 _LOCAL: Final = ("127.0.0.1", "localhost", "::1")
+_LOOKING: Final = 5.0  # maximum seconds that the end waits for a thread that still looks for runs
 
 
 @click.command(
@@ -104,9 +107,13 @@ def view(
         _warn(host)
         look = server.look if all(place.store.is_local for place in places) else None
         opening = _leading_to(f"{address}&at={quote(state[1:], safe='')}") if browser else nullcontext("")
+        looking: list[threading.Thread] = []
         with opening as opened, suppress(KeyboardInterrupt):
-            serve(server, listening, lambda: _begin(address + state, names, opened=opened, look=look))
+            serve(server, listening, lambda: looking.extend(_begin(address + state, names, opened=opened, look=look)))
         output.error_line("Stopped")
+    with suppress(KeyboardInterrupt):
+        for thread in looking:  # it may import a package in C, while the interpreter must not end
+            thread.join(_LOOKING)
 
 
 def _rules(host: str, port: int) -> Rules:
@@ -140,20 +147,22 @@ def _hash(choice: dict[str, Any], group: Sequence[str]) -> str:
     return f"#/runs?{query}" if query else ""
 
 
-def _begin(address: str, names: Sequence[str], *, opened: str, look: Callable[[], None] | None) -> None:
+def _begin(
+    address: str, names: Sequence[str], *, opened: str, look: Callable[[], None] | None
+) -> list[threading.Thread]:
     """Print the address, and open the file that leads to it, if there is one.
 
-    Meanwhile look for runs on a local disk, which costs no request.
+    Meanwhile look for runs on a local disk, which costs no request; return the thread that does so.
     """
     output.line(f"notata view: {', '.join(names[:3])}{', …' * (len(names) > 3)}")
     click.echo(f"Open {address}")  # not by `output.line`, which would redact the token
     click.echo("Press Ctrl-C to end.")
     from notata._base.threads import start_thread
 
-    if look is not None:
-        start_thread(look, "notata-look")
+    looking = [] if look is None else [start_thread(look, "notata-look")]
     if opened:
         start_thread(lambda: _open(opened), "notata-browser")  # a browser in the terminal would block the server
+    return looking
 
 
 @contextmanager
