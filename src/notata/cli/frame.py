@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
@@ -49,6 +49,7 @@ __all__ = [
     "code_of",
     "collect_as_usual",
     "complete_url",
+    "end_with",
     "json_option",
     "print_error",
     "progress_option",
@@ -275,6 +276,14 @@ class ErrorCollector:
         """End the command: with the code of the errors, else by whether there was a result."""
         _print_more(self._not_printed, 0)
         click.get_current_context().exit(max(self.code, FOUND if found else NOTHING))
+
+
+def end_with(errors: Iterable[Exception]) -> None:
+    """Print errors, and end the command with the most severe exit code."""
+    collector = ErrorCollector()
+    for error in errors:
+        collector(error)
+    collector.end()
 
 
 def code_of(error: Exception) -> int:

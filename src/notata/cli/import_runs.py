@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from notata.cli import output
-from notata.cli.frame import Command, ErrorCollector, complete_url, json_option, progress_option, storage_option, wanted
+from notata.cli.frame import Command, complete_url, end_with, json_option, progress_option, storage_option, wanted
 
 if TYPE_CHECKING:
     from notata.importing import ImportReport
@@ -81,10 +81,7 @@ def import_command(
         output.json_line({**dataclasses.asdict(report), "errors": [str(error) for error in errors]})
     else:
         _list(report)
-    collector = ErrorCollector()
-    for error in errors:
-        collector(error)
-    collector.end()
+    end_with(errors)
 
 
 def _list(report: ImportReport) -> None:

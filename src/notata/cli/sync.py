@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from notata.cli import output
-from notata.cli.frame import Command, ErrorCollector, json_option, progress_option, storage_option, wanted
+from notata.cli.frame import Command, end_with, json_option, progress_option, storage_option, wanted
 
 if TYPE_CHECKING:
     from notata.mirror.tree import SyncReport
@@ -79,10 +79,7 @@ def sync(
         output.json_line({**dataclasses.asdict(report), "bytes": report.bytes, "errors": messages})
     else:
         _list(report)
-    collector = ErrorCollector()
-    for error in errors:
-        collector(error)
-    collector.end()
+    end_with(errors)
 
 
 def _list(report: SyncReport) -> None:

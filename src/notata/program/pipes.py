@@ -12,13 +12,10 @@ from contextlib import suppress
 
 from notata._base.threads import Event, start_thread
 from notata.program.exit import NOT_EXECUTABLE, Exit
-from notata.program.screen import Ended, Terminals
+from notata.program.screen import LINGER, Ended, Terminals
 from notata.program.start import StartError
 
-__all__ = ["LINGER", "run_program"]
-
-LINGER = 3.0
-"""Seconds that notata waits for output after the program has ended, if another process holds it open."""
+__all__ = ["run_program"]
 
 _READ = 2**18
 

@@ -11,10 +11,13 @@ from typing import IO, Final
 
 from notata.program.exit import Exit
 
-__all__ = ["HAS_TERMINALS", "Ended", "Screen", "Terminals", "find_terminal"]
+__all__ = ["HAS_TERMINALS", "LINGER", "Ended", "Screen", "Terminals", "find_terminal"]
 
 HAS_TERMINALS: Final = sys.platform != "win32"
 """True if the system has pseudo-terminals, process groups and signals."""
+
+LINGER: Final = 3.0
+"""Seconds that notata waits for output after the program has ended, if another process holds it open."""
 
 
 @dataclass(frozen=True, slots=True)

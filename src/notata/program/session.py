@@ -28,16 +28,13 @@ from contextlib import suppress
 from typing import Any, Final
 
 from notata.program.exit import Exit
-from notata.program.screen import Ended, Terminals, find_terminal
+from notata.program.screen import LINGER, Ended, Terminals, find_terminal
 from notata.program.signals import Signals
 from notata.program.start import Child, Streams, start
 from notata.program.terminal import Foreground, RawMode, copy_size, typed
 from notata.program.usage import TreeUsage, max_rss_bytes
 
-__all__ = ["LINGER", "Session", "run_program"]
-
-LINGER: Final = 3.0
-"""Seconds that notata waits for output after the program has ended, if another process holds it open."""
+__all__ = ["Session", "run_program"]
 
 _READ: Final = 2**18
 _PIPE: Final = 2**20  # bytes that a pipe or a terminal can hold, unless root has made it larger
@@ -61,7 +58,7 @@ class Session:
         usage: Measures its memory.
         signals: The handlers of signals.
         terminal: The terminal of the user; None if there is none.
-        linger: As `LINGER`.
+        linger: As `notata.program.screen.LINGER`.
         clock: Returns seconds, as `time.monotonic`.
     """
 
