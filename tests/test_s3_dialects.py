@@ -270,12 +270,17 @@ def test_without_conditions_tables_and_copies_work(place: Place, tmp_path: Path)
             with sweep.add(dt=dt) as log:
                 log.text("notes", "x")
         sweep.write_index()
-        with Logbook("copied", tmp_path / "here", mirror=MirrorStorage(place.url, place.options)) as log:
+        with Logbook("mirrored", tmp_path / "here", mirror=MirrorStorage(place.url, place.options)) as log:
+            log.text("notes", "converged")
+        assert log.mirror is not None
+        log.mirror.flush()  # two copies at once agree in the end only, as no request of either can be refused
+        with Logbook("synced", tmp_path / "here") as log:
             log.text("notes", "converged")
         report = sync(tmp_path / "here", place.url, destination_options=place.options)
-    assert report.runs == 1
-    assert place.bytes("log_copied/artifacts/notes.txt") == b"converged"
-    assert json.loads(place.bytes("log_copied/metadata.json"))["status"] == "complete"
+    assert report.runs == 2
+    for name in ("mirrored", "synced"):
+        assert place.bytes(f"log_{name}/artifacts/notes.txt") == b"converged"
+        assert json.loads(place.bytes(f"log_{name}/metadata.json"))["status"] == "complete"
     index = place.bytes("sweep/index.csv").decode().splitlines()
     assert len(index) == 3
 
