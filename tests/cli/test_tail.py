@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from notata import Logbook, MissingError
 from notata._base import processes
 from notata.errors import AccessError, ContainerMissingError, DeadlineError, StorageError, UnreachableError
+from notata.run import state
 from notata.search import File, Query, follow, following, tail, tailing
 from notata.search.following import Following
 from notata.search.tailing import News, logs_at
@@ -269,7 +270,7 @@ def test_a_last_line_that_does_not_come_is_not_waited_for_long(gone: str, monkey
     if gone == "its process":
         monkeypatch.setattr(processes, "alive", lambda name: False if name else None)
     if gone == "a while":
-        monkeypatch.setattr(following, "_LAST", 0.0)
+        monkeypatch.setattr(state, "LATE", 0.0)
     scene = Scene(store, ended(store, **HERE), *[nothing] * 6, lines=0).play()
     assert scene.told == ["interrupted" if gone == "neither" else f"{store.url}: complete"]
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 import pytest
 
-from notata import ConfigurationError, Logbook, LogReader
+from notata import ConfigurationError, Logbook, LogReader, search
+from notata._base import processes
+from notata.run import state
+from notata.search.watching import CurveWatcher
 from tests import receipts
 from tests.backends import Place
 from tests.contract.test_races import die
@@ -18,6 +22,7 @@ from tests.tools.lines import measure_rows, wanted_rows
 
 KEY = "series/scalars.jsonl"
 MANY = 100_000
+RUNNING = {"run_id": "run", "status": "initialized", "lease": {"process": "a", "owner": "b", "heartbeat": 30}}
 
 
 def reader(place: Place) -> LogReader:
@@ -131,6 +136,77 @@ def test_follow_yields_rows_as_they_come_and_ends_with_the_run(place: Place) -> 
             log.scalars(n=found[-1] + 1)
             log.mark_complete()
     assert found == [*range(6)]
+
+
+def fail(place: Place) -> None:
+    """Store the status of a failed run, before its last rows."""
+    fields = json.loads(place.bytes("log_run/metadata.json"))
+    place.put("log_run/metadata.json", json.dumps(fields | {"status": "failed"}).encode())
+
+
+def add_row(place: Place) -> None:
+    last = json.loads(place.bytes(f"log_run/{KEY}").splitlines()[-1])
+    row = json.dumps({**last, "step": last["step"] + 1, "n": last["n"] + 1})
+    place.put(f"log_run/{KEY}", place.bytes(f"log_run/{KEY}") + row.encode() + b"\n")
+
+
+@pytest.mark.parametrize("is_gone", [True, False], ids=["its process ends", "a while passes"])
+def test_follow_waits_for_rows_that_a_failed_run_stores_after_its_status(
+    bucket: Place, monkeypatch: pytest.MonkeyPatch, is_gone: bool
+) -> None:
+    bucket.put("log_run/metadata.json", json.dumps(RUNNING).encode())
+    bucket.put(f"log_run/{KEY}", b'{"step": 0, "time": 1764323213.0, "n": 0}\n')
+    looks: list[bool] = []
+
+    def alive(process: str) -> bool | None:
+        """Answer whether the process of the run is alive, which a reader of a failed run asks before it ends."""
+        if not failed:
+            return True
+        looks.append(True)
+        if len(looks) == 2:
+            add_row(bucket)
+        if len(looks) == 3 and not is_gone:
+            monkeypatch.setattr(state, "LATE", -1.0)
+        return len(looks) < 4
+
+    monkeypatch.setattr(processes, "alive", alive)
+    failed, found = False, []
+    for data in reader(bucket).follow(interval=0.001):
+        found += data["n"].tolist()
+        if not failed:
+            fail(bucket)
+            failed = True
+    assert found == [0, 1]
+    assert len(looks) == (4 if is_gone else 3)
+
+
+def test_curves_wait_for_rows_that_a_failed_run_stores_after_its_status(
+    bucket: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put("log_run/metadata.json", json.dumps(RUNNING).encode())
+    bucket.put(f"log_run/{KEY}", b'{"step": 0, "time": 1764323213.0, "n": 0}\n')
+    monkeypatch.setattr(processes, "alive", lambda process: True)
+
+    def end() -> None:
+        monkeypatch.setattr(processes, "alive", lambda process: False)
+
+    steps: list[Callable[[], object]] = []
+
+    def wait(seconds: float) -> None:
+        steps.pop(0)()
+
+    for is_listed_as_failed in (False, True):  # in a second watch, the run has just ended when it is listed
+        steps = [lambda: fail(bucket), lambda: None, lambda: add_row(bucket), lambda: None, end, lambda: None]
+        if is_listed_as_failed:
+            monkeypatch.setattr(processes, "alive", lambda process: True)
+            steps = steps[1:]
+        told: list[str] = []
+        runs = search.runs(bucket.url, storage_options=bucket.options)
+        watched = CurveWatcher(runs, ["n"], wait=wait, tell=told.append)
+        found = [curve.y.tolist() for curves in watched for curve in curves]
+        start = 2 if is_listed_as_failed else 1
+        assert found == [[*range(start)], [*range(start + 1)]]
+        assert told == [f"{bucket.url}/log_run: failed"]
 
 
 @pytest.mark.usefixtures("stopped_clock")

@@ -36,7 +36,7 @@ from notata.reader.base import Reader
 from notata.run.inputs import Input, stored
 from notata.run.parameters import parameters
 from notata.run.runlog import RunLog
-from notata.run.state import ENDED, RunState, lease_of, read_state
+from notata.run.state import ENDED, RunState, lease_of, may_write, read_state
 from notata.series.summary import SCALARS
 from notata.store import Location, open_store
 from notata.store.in_flight import Tally
@@ -337,7 +337,8 @@ class LogReader(Reader):
     ) -> Iterator[SeriesData]:
         """Yield the rows of a series as they come, until the run has ended.
 
-        If another run overwrites this one meanwhile, the rows of the new run follow, from its first row on.
+        If another run overwrites this one meanwhile, the rows of the new run follow, from its first row on. In a
+        bucket, a run that fails stores its last rows after its status: they are waited for, at most 10 seconds.
 
         Args:
             name: The name of the series, which may not exist yet.
@@ -386,9 +387,13 @@ class LogReader(Reader):
             start = data.end
             if data.rows:
                 yield data
-            if state.status not in ("running", "replacing"):
+            if state.status not in ("running", "replacing") and not self._may_add_rows(fields, state):
                 return
             pause.wait(interval)
+
+    def _may_add_rows(self, fields: Mapping[str, Any], state: RunState) -> bool:
+        """Check whether rows can follow the end: a run that fails in a bucket stores its status before them."""
+        return state.status == "failed" and not self._store.is_local and may_write(fields, state)
 
     @property
     def files(self) -> list[str]:

@@ -41,6 +41,7 @@ __all__ = [
     "is_gone",
     "is_pinned",
     "lease_of",
+    "may_write",
     "metadata",
     "number",
     "parsed",
@@ -98,6 +99,9 @@ _LONG: Final = 1e9  # seconds; no run is older
 
 _NAME: Final = 100  # displayed characters of a host or a process number, as the file may be forged
 _REASON: Final = 500  # displayed characters of a failure reason
+
+LATE: Final = 10.0
+"""Maximum seconds between the end of a run and its last line or row, as a run can store its status first."""
 
 _TICK: Final = 1.0  # seconds; the resolution of the clocks of S3 and GCS
 
@@ -203,6 +207,13 @@ def state_of(fields: Mapping[str, Any], found: Blob) -> RunState:
         what = "a copy from another location" if COPIED in fields else "a replacement by another run"
         return RunState(status, seen, f"{what} is in progress, or was interrupted")
     return RunState(*_life(lease, silent, seen))
+
+
+def may_write(fields: Mapping[str, Any], state: RunState) -> bool:
+    """Check whether a run ended so short a time ago that its process may still store its last lines or rows."""
+    lease = lease_of(fields)
+    age = (datetime.now(UTC) - state.last_seen).total_seconds()
+    return bool(lease) and age < LATE and processes.alive(str(lease.get("process", ""))) is not False
 
 
 def _life(lease: Mapping[str, Any], silent: float, seen: datetime) -> tuple[Status, datetime, str, bool]:

@@ -12,10 +12,9 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 
-from notata._base import keys, limits, processes
+from notata._base import keys, limits
 from notata._base.terminal import one_line
 from notata.errors import (
     ContainerMissingError,
@@ -25,7 +24,7 @@ from notata.errors import (
     StorageError,
     UnreachableError,
 )
-from notata.run.state import ENDED, RunState, is_gone, lease_of, parsed, state_of
+from notata.run.state import ENDED, is_gone, may_write, parsed, state_of
 from notata.search.choosing import Query, Status, Wheres
 from notata.search.places import File
 from notata.search.prefetch import prefetched
@@ -43,7 +42,6 @@ _FAR: Final = 1.0
 SLOWER: Final = 1.5  # factor of the interval after each poll without new lines
 LONGEST: Final = 10.0  # maximum factor
 _STATE: Final = 5.0  # intervals between two polls of the state of a silent run
-_LAST: Final = 10.0  # maximum seconds between the end of a run and its last line: a run may store its status first
 _TURN: Final = re.compile(
     rb"^\[[^\]\n]{1,99}\] [A-Z]+ (?:Logbook (?:initialized|resumed)|(Marked (?:complete|failed)))\b", re.MULTILINE
 )
@@ -382,7 +380,7 @@ class Following:
     def _store_state(self, run: _Run, future: Future[Blob]) -> None:
         """Store the state of a run."""
         assert run.store is not None
-        end, why, run.is_final = _read_end(future, run.store)
+        end, why, run.is_final = end_of(future, run.store)
         if not end:
             for one in run.ends.values():
                 one.is_closed = False  # by an earlier attempt
@@ -413,8 +411,10 @@ def _ignore_missing(error: NotataError) -> None:
         raise error
 
 
-def end_of(future: Future[Blob], store: Store) -> tuple[str, str]:
-    """Return the final status of a run and its reason; empty if it has not ended or is unknown.
+def end_of(future: Future[Blob], store: Store) -> tuple[str, str, bool]:
+    """Return the final status of a run, its reason, and whether its process stores no more lines and rows.
+
+    Status and reason are empty if the run has not ended or if that is unknown.
 
     Args:
         future: The metadata.json of the run.
@@ -423,11 +423,6 @@ def end_of(future: Future[Blob], store: Store) -> tuple[str, str]:
     Raises:
         StorageError: The metadata cannot be read.
     """
-    return _read_end(future, store)[:2]
-
-
-def _read_end(future: Future[Blob], store: Store) -> tuple[str, str, bool]:
-    """Return status and reason as `end_of`, and whether the writer of the run stores no more lines."""
     try:
         found = future.result()
         if is_gone(parsed(found.data) or {}):
@@ -443,11 +438,4 @@ def _read_end(future: Future[Blob], store: Store) -> tuple[str, str, bool]:
     if state.status not in ENDED:
         return "", "", False
     reason = one_line(fields.get("failure_reason") or "", 500) if state.status == "failed" else ""
-    return state.status, f": {reason}" if reason else "", not _may_write(fields, state)
-
-
-def _may_write(fields: Mapping[str, Any], state: RunState) -> bool:
-    """Check whether a run ended so short a time ago that its process may still store its last lines."""
-    lease = lease_of(fields)
-    age = (datetime.now(UTC) - state.last_seen).total_seconds()
-    return bool(lease) and age < _LAST and processes.alive(str(lease.get("process", ""))) is not False
+    return state.status, f": {reason}" if reason else "", not may_write(fields, state)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from notata._base import keys
@@ -26,6 +27,7 @@ __all__ = ["CurveWatcher"]
 
 _NEAR: Final = 1.0  # seconds between two polls of local files
 _FAR: Final = 2.0
+_RECENT: Final = timedelta(minutes=1)  # clocks may differ: a run that ended earlier adds no rows
 
 
 @dataclass(slots=True)
@@ -158,7 +160,9 @@ class CurveWatcher:
             for one, future in coming:
                 assert future is not None
                 try:
-                    one.end, one.why = end_of(future, one.run.store)
+                    end, why, is_final = end_of(future, one.run.store)
+                    # In a bucket, the last rows of a failed run come after its status.
+                    one.end, one.why = (end, why) if is_final or end != "failed" or one.run.store.is_local else ("", "")
                     if self._workers:
                         self._add_workers(
                             one, [entry.key for entry in one.run.store.list(keys.WORKERS, skipped=ignore)]
@@ -175,8 +179,14 @@ class CurveWatcher:
 
 
 def _first_end(run: Run) -> str:
-    """Return the final status of a run whose state is known; empty if it has not ended."""
+    """Return the final status of a run whose state is known; empty if it has not ended, or may add rows."""
+    if run.status == "failed" and not run.store.is_local and _is_recent(run.ended):
+        return ""
     return run.status if run.status in ENDED or run.status in ("died", "unreadable") else ""
+
+
+def _is_recent(ended: datetime | None) -> bool:
+    return ended is None or abs(datetime.now(UTC) - ended) < _RECENT
 
 
 def _reason(run: Run) -> str:
