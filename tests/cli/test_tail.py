@@ -246,6 +246,13 @@ def test_a_log_that_grows_until_its_run_ends() -> None:
 HERE: dict[str, Any] = {"lease": {"process": processes.identity()}}
 
 
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the last lines of a run waited for however slow this machine is."""
+    monkeypatch.setattr(state, "LATE", 600.0)
+
+
+@pytest.mark.usefixtures("_patient")
 @pytest.mark.parametrize("status", ["complete", "failed"])
 def test_the_last_line_of_a_run_may_come_after_its_status(status: str) -> None:
     store = a_log(b"[09:00] INFO Logbook initialized\n[09:00] ERROR Marked failed: before\n")
@@ -264,6 +271,7 @@ def test_the_last_line_of_a_run_may_come_after_its_status(status: str) -> None:
     assert scene.told == [f"{store.url}: {status}"]
 
 
+@pytest.mark.usefixtures("_patient")
 @pytest.mark.parametrize("gone", ["its process", "a while", "neither"])
 def test_a_last_line_that_does_not_come_is_not_waited_for_long(gone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = a_log(b"[09:00] INFO Logbook initialized\n")
@@ -275,6 +283,7 @@ def test_a_last_line_that_does_not_come_is_not_waited_for_long(gone: str, monkey
     assert scene.told == ["interrupted" if gone == "neither" else f"{store.url}: complete"]
 
 
+@pytest.mark.usefixtures("_patient")
 def test_rows_of_a_failed_run_may_come_after_its_status() -> None:
     """Those of a complete run are stored before it is complete."""
     for status, expected in (("failed", ['{"a": 1}\n']), ("complete", [])):

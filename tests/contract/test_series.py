@@ -170,6 +170,7 @@ def test_follow_waits_for_rows_that_a_failed_run_stores_after_its_status(
         return len(looks) < 4
 
     monkeypatch.setattr(processes, "alive", alive)
+    monkeypatch.setattr(state, "LATE", 600.0)
     failed, found = False, []
     for data in reader(bucket).follow(interval=0.001):
         found += data["n"].tolist()
@@ -186,6 +187,7 @@ def test_curves_wait_for_rows_that_a_failed_run_stores_after_its_status(
     bucket.put("log_run/metadata.json", json.dumps(RUNNING).encode())
     bucket.put(f"log_run/{KEY}", b'{"step": 0, "time": 1764323213.0, "n": 0}\n')
     monkeypatch.setattr(processes, "alive", lambda process: True)
+    monkeypatch.setattr(state, "LATE", 600.0)
 
     def end() -> None:
         monkeypatch.setattr(processes, "alive", lambda process: False)
