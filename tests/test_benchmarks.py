@@ -83,15 +83,14 @@ def test_options_and_digests_are_measured(bench: Bench) -> None:
 @pytest.mark.slow
 def test_whole_runs_are_measured(bench: Bench, tmp_path: Path) -> None:
     (result,) = whole_runs.measure(bench)
-    assert list(result.rows) == [peers.OURS, peers.NO_ENVIRONMENT, peers.NO_MANIFEST]
+    assert list(result.rows) == [peers.OURS, peers.NO_CODE, peers.NO_ENVIRONMENT, peers.NO_MANIFEST]
     runs = list(tmp_path.glob("local-*/log_*"))
     per_contestant = 1 + 2 + TINY.whole_runs * TINY.whole_samples
-    assert len(runs) == 3 * per_contestant
+    assert len(runs) == 4 * per_contestant
     logs = [path.read_text().count("residual") for path in tmp_path.glob("local-*/log_*/log.txt")]
-    assert sorted(logs) == [0] * 3 + [10] * (len(runs) - 3)
+    assert sorted(logs) == [0] * 4 + [10] * (len(runs) - 4)
     assert [budget.measured for budget in result.budgets] == [
-        result.median(peers.OURS, whole_runs.TIME),
-        result.median(peers.NO_ENVIRONMENT, whole_runs.TIME),
+        result.median(peer, whole_runs.TIME) for peer in (peers.OURS, peers.NO_CODE, peers.NO_ENVIRONMENT)
     ]
 
 

@@ -23,7 +23,8 @@ def write_large_runs(site: Site) -> None:
 
     for number in range(_WRITTEN):
         params = {"omega": 50.0 * number, "dt": 0.01, "solver": {"order": 4}}
-        with Logbook(f"written-{number:02}", site.url, params, storage_options=site.options, heartbeat=0) as log:
+        options: dict[str, Any] = {"storage_options": site.options, "heartbeat": 0, "code": False}
+        with Logbook(f"written-{number:02}", site.url, params, **options) as log:
             for step in range(_LINES):
                 log.info("step %d of %d: residual %.3e, energy drift %.3e", step, _LINES, 1 / (step + 1), 1e-9 * step)
             if number % 3 == 0:

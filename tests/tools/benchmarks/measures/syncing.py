@@ -54,7 +54,7 @@ def measure(bench: Bench) -> list[Result]:
 def _fill(folder: Path, runs: int) -> None:
     """Write runs of metadata.json, log.txt, params.yaml, manifest.json and one artifact."""
     for number in range(min(runs, 20)):
-        with Logbook(f"r{number:02}", folder, {"number": number, "omega": 2.0}, heartbeat=0) as log:
+        with Logbook(f"r{number:02}", folder, {"number": number, "omega": 2.0}, heartbeat=0, code=False) as log:
             log.info("begun")
             log.json("metrics", {"error": 1 / (number + 1)})
     copy_runs(folder, runs)

@@ -8,8 +8,8 @@ from tests.tools.benchmarks.results import Budget, Column, Result
 from tests.tools.benchmarks.sites import LOCAL
 
 CONTESTANTS = (
-    peers.OURS, peers.NO_ENVIRONMENT, peers.NO_MANIFEST, peers.SIGNAC, peers.SACRED, peers.DVCLIVE, peers.MLFLOW,
-    peers.TRACKIO,
+    peers.OURS, peers.NO_CODE, peers.NO_ENVIRONMENT, peers.NO_MANIFEST, peers.SIGNAC, peers.SACRED, peers.DVCLIVE,
+    peers.MLFLOW, peers.TRACKIO,
 )  # fmt: skip
 TIME, PROCESSOR = "a run", "processor"
 
@@ -31,7 +31,7 @@ def measure(bench: Bench) -> list[Result]:
         f"{peers.SIGNAC}, {peers.DVCLIVE} and {peers.MLFLOW} write the lines as one file or text, as they have no log. "
         f"{peers.TRACKIO} sends all to its database from a thread, and has no file of a run."
     )
-    for peer in (peers.OURS, peers.NO_ENVIRONMENT):
+    for peer in (peers.OURS, peers.NO_CODE, peers.NO_ENVIRONMENT):
         what = f"a whole run on a local disk{peer.removeprefix(peers.OURS)}"
         result.budgets.append(Budget(what, 2, result.median(peer, TIME), "ms"))
     return [result]

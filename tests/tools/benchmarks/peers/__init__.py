@@ -13,6 +13,7 @@ from tests.tools.benchmarks.peers.ours import (
     Notata,
     Obstore,
     ObstoreInBackground,
+    WithoutCode,
     WithoutEnvironment,
     WithoutManifest,
 )
@@ -37,7 +38,7 @@ BACKGROUND = "notata, background"
 ENGINE_BACKGROUND = "notata, background, engine obstore"
 WRITE_MANY = "notata, write_many"
 DURABLE = "notata, durable"
-NO_MANIFEST, NO_ENVIRONMENT = "notata, manifest=False", "notata, environment=False"
+NO_MANIFEST, NO_CODE, NO_ENVIRONMENT = "notata, manifest=False", "notata, code=False", "notata, environment=False"
 PORT = "0.3.0 ported to UPath"
 S3FS, S3FS_FILES = "s3fs", "s3fs, put_file"
 GCSFS = "gcsfs"
@@ -64,6 +65,7 @@ PEERS: dict[str, type[Peer]] = {
     WRITE_MANY: ManyAtOnce,
     DURABLE: Durable,
     NO_MANIFEST: WithoutManifest,
+    NO_CODE: WithoutCode,
     NO_ENVIRONMENT: WithoutEnvironment,
     PORT: Port,
     S3FS: Bare,

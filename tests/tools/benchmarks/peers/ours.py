@@ -168,6 +168,12 @@ class InBackground(Notata):
         return count
 
 
+class WithoutCode(Notata):
+    """Without the files below code/."""
+
+    arguments: ClassVar[dict[str, Any]] = {"code": False}
+
+
 class WithoutEnvironment(Notata):
     """Without the environment in metadata.json."""
 
