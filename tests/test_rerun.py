@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from notata import Experiment, Logbook, LogReader, Storage
-from notata.errors import ConfigurationError, RunMissingError
+from notata.errors import ConfigurationError, RunExistsError, RunMissingError
 from notata.program import record
 from notata.rerun import Plan, plan, rerun
 from notata.rerun.checkout import Repository, find_repository
@@ -490,6 +490,20 @@ def test_a_script_that_fails_is_told(run: Path, tmp_path: Path) -> None:
     )
     done = notata("rerun", str(run), "--yes", "--id", "bad", folder=tmp_path)
     assert (done.returncode, "failed: boom" in done.stdout) == (1, True)
+
+
+def test_an_id_that_is_in_use_is_refused_before_the_command_runs(run: Path, repository: Path, tmp_path: Path) -> None:
+    made = planned(run, run_id="taken", base_dir=tmp_path / "runs")
+    with Logbook("taken", tmp_path / "runs") as log:
+        log.text("result", "another")
+    with pytest.raises(RunExistsError, match=r"cannot create run 'taken': it already exists at .*log_taken"):
+        rerun(made)
+    for run_id in ("taken", "fit"):
+        done = notata("rerun", str(run), "--yes", "--id", run_id, folder=tmp_path)
+        assert (done.returncode, done.stdout) == (3, ""), done.stderr
+        assert f"cannot create run '{run_id}': it already exists" in done.stderr
+    assert result(log.url) == "another"
+    assert git(repository, "worktree", "list").count("\n") == 0
 
 
 def test_changed_inputs_are_told_by_name_and_need_consent(run: Path, repository: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from notata._base import keys
 from notata._base.display import counted, listed, size
 from notata._base.terminal import one_line, safe
-from notata.errors import ConfigurationError, KeyNameError, RunMissingError
+from notata.errors import ConfigurationError, KeyNameError, RunExistsError, RunMissingError
 from notata.rerun.arguments import interpreter, shown_command, texts_of, with_values
 from notata.rerun.checkout import Repository, find_repository
 from notata.rerun.inputs import inputs_of, scheme_of
@@ -23,7 +23,7 @@ from notata.run.inputs import Input
 from notata.search.target import URL, Target
 from notata.store import Store, open_base
 
-__all__ = ["POINT", "Plan", "plan", "program_texts"]
+__all__ = ["POINT", "Plan", "plan", "program_texts", "refuse_existing"]
 
 POINT: Final = "notata.rerun.point"
 """The module that runs a point of a sweep."""
@@ -119,10 +119,11 @@ def plan(
         force: Accept runs of experiments whose script makes other runs, too.
         storage_options: Options for fsspec, for the old run, and for the new one on the same kind of storage.
 
-    Cost: up to ten reads, and a listing if the run has workers; some calls of git.
+    Cost: up to ten reads, a look-up of the new run, and a listing if the run has workers; some calls of git.
 
     Raises:
         ConfigurationError: The run cannot be repeated; the message says why.
+        RunExistsError: A run with the new id exists.
         RunMissingError: There is no run.
         StorageError: The run cannot be read.
     """
@@ -131,6 +132,7 @@ def plan(
     new_id = _new_id(run.run_id) if run_id is None else run_id
     keys.run_folder(new_id)
     base, base_options = _base_of(target, store, base_dir)
+    refuse_existing(base, new_id)
     _check(run, target, store, base, force=force)
     found = find_repository(repository, run.folder, run.commit)
     places = places_of(run, found)
@@ -153,6 +155,22 @@ def plan(
         options=target.storage_options,
         base_options=base_options,
     )
+
+
+def refuse_existing(base: Store, run_id: str) -> None:
+    """Refuse an id that is in use: the script fails or replaces that run, which is then taken for the new one.
+
+    Raises:
+        RunExistsError: A run with this id exists.
+    """
+    new = base.below(keys.run_folder(run_id))
+    if new.exists(keys.METADATA):
+        raise RunExistsError(
+            f"cannot create run {run_id!r}: it already exists at {new.url}. Choose another id with run_id= (--id), or "
+            "omit it to generate one",
+            url=new.url,
+            key=keys.METADATA,
+        )
 
 
 def _check(run: Recorded, target: Target, store: Store, base: Store, *, force: bool) -> None:

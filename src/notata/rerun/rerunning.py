@@ -17,7 +17,7 @@ from notata.errors import ConfigurationError, MissingError, RunMissingError
 from notata.rerun.arguments import moved
 from notata.rerun.checkout import Worktree
 from notata.rerun.inputs import ChangedInput, changed_inputs
-from notata.rerun.planning import POINT, Plan, program_texts
+from notata.rerun.planning import POINT, Plan, program_texts, refuse_existing
 from notata.rerun.results import Comparison, compared
 from notata.run.inherited import public_options
 from notata.run.redirection import RERUN, Redirection, origin_of
@@ -83,6 +83,7 @@ def rerun(
         StorageError: A storage failed.
     """
     run, notes = planned.run, list(planned.notes)
+    refuse_existing(planned.base, planned.run_id)
     with planned.repository.worktree(run.commit, keep=keep_worktree) as worktree:
         worktree.apply(run.patch)
         for note in _notes_about(worktree, planned):
