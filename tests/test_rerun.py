@@ -463,6 +463,22 @@ def test_a_run_of_a_dirty_checkout_gives_the_same_bytes(repository: Path, tmp_pa
     assert git(repository, "worktree", "list").count("\n") == 0
 
 
+def test_a_repeated_run_can_be_repeated_again(run: Path, repository: Path, tmp_path: Path) -> None:
+    url, origins = str(run), []
+    given = ["--yes", "--json", "--repository", str(repository)]
+    for run_id, dt in (("once", "0.2"), ("twice", "0.3"), ("thrice", "0.3")):
+        done = notata("rerun", url, *given, "-p", f"dt={dt}", "--id", run_id, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        url = json.loads(done.stdout)["url"]
+        origins.append(LogReader(url).meta[ORIGIN])
+        assert result(url) == str(2 * float(dt))
+    assert [(origin["run_id"], origin.get("script_run_id")) for origin in origins] == [
+        ("fit", None),
+        ("once", "fit"),
+        ("twice", "fit"),
+    ]
+
+
 def test_a_parameter_gets_another_value_and_the_difference_is_told(
     run: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

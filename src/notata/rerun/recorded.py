@@ -18,6 +18,7 @@ from notata._base.secrets import HIDDEN
 from notata._base.terminal import one_line
 from notata.errors import ConfigurationError, MissingError
 from notata.reader import LogReader
+from notata.run.redirection import ORIGIN
 from notata.run.state import read_state
 from notata.store import Store
 
@@ -64,6 +65,7 @@ class Recorded:
         series: For each series the patterns that find its values in the output of a program.
         keep: The patterns of files of a program that were kept.
         task: The function of a point of a sweep.
+        script_id: The id that a script gives to the run: another one than `run_id` if the run is itself a repetition.
     """
 
     run_id: str
@@ -84,6 +86,7 @@ class Recorded:
     series: Mapping[str, Sequence[str]] = field(default_factory=dict)
     keep: tuple[str, ...] = ()
     task: str = ""
+    script_id: str = ""
 
 
 def recorded(store: Store) -> Recorded:
@@ -128,7 +131,13 @@ def recorded(store: Store) -> Recorded:
         {str(one): [*map(str, found)] for one, found in _mapping(command.get("series")).items() if _is_list(found)},
         tuple(map(str, command["keep"])) if _is_list(command.get("keep")) else (),
         task,
+        _script_id(_mapping(fields.get(ORIGIN))) or run_id,
     )
+
+
+def _script_id(origin: Mapping[str, Any]) -> str:
+    """Return the id that the script gave to the run that was repeated; empty if there is none."""
+    return _text(origin.get("script_run_id")) or _text(origin.get("run_id")) if origin.get("how") == "rerun" else ""
 
 
 def _refused(name: str, why: str) -> ConfigurationError:

@@ -174,7 +174,8 @@ def _environment(planned: Plan, worktree: Worktree) -> dict[str, str]:
 
 
 def _origin(planned: Plan) -> dict[str, Any]:
-    return origin_of(planned.run.run_id, planned.run.url, planned.run.commit)
+    run = planned.run
+    return origin_of(run.run_id, run.url, run.commit, run.script_id if run.script_id != run.run_id else "")
 
 
 def _run_program(planned: Plan, worktree: Worktree, folder: str, environ: dict[str, str], *, echo: bool) -> None:
@@ -212,7 +213,7 @@ def _run_python(planned: Plan, worktree: Worktree, folder: str, environ: dict[st
     run = planned.run
     is_point = run.kind == "point"
     redirection = Redirection(
-        run.run_id,
+        run.script_id,
         planned.run_id,
         planned.base.url,
         _origin(planned),
@@ -283,7 +284,7 @@ def _result(planned: Plan, kept: str, notes: tuple[str, ...], *, check: bool) ->
     except MissingError as error:
         raise RunMissingError(
             f"the command has ended, but recorded no run {planned.run_id!r} in {planned.base.url}: it made no run with "
-            f"the id {planned.run.run_id!r}. Its id is perhaps made anew at each start",
+            f"the id {planned.run.script_id!r}. Its id is perhaps made anew at each start",
             url=new.url,
         ) from error
     old = Target(planned.run.url, planned.options).folder

@@ -135,11 +135,18 @@ def redirected(run_id: str | int | None) -> Redirection | None:
     return found
 
 
-def origin_of(run_id: str, url: str, commit: str) -> dict[str, Any]:
-    """Return the field `origin` of a run that repeats another one."""
+def origin_of(run_id: str, url: str, commit: str, script_run_id: str = "") -> dict[str, Any]:
+    """Return the field `origin` of a run that repeats another one.
+
+    Args:
+        run_id: The id of that run.
+        url: Its location.
+        commit: The commit of its code.
+        script_run_id: The id that the script gives to its run, if that run was itself a repetition.
+    """
     try:
         shown = shown_url(url) if "://" in url else url
     except ValueError:
         shown = ""
-    fields = {"run_id": run_id, "url": shown, "commit": commit, "how": "rerun"}
+    fields = {"run_id": run_id, "url": shown, "commit": commit, "how": "rerun", "script_run_id": script_run_id}
     return {name: value for name, value in fields.items() if value}
