@@ -545,6 +545,18 @@ def test_a_kept_file_that_cannot_be_stored_fails_the_run(tmp_path: Path) -> None
     assert "files of --keep were not stored" in reader.meta["failure_reason"]
 
 
+def test_one_of_several_kept_files_that_cannot_be_stored_is_named_with_the_reason(tmp_path: Path) -> None:
+    storage = FaultyBackend(open_store("memory://faulty"))
+    storage.fail(1, key="artifacts/b.txt", error=PermissionError)
+    script = ["sh", "-c", "touch a.txt b.txt c.txt"]
+    assert record(script, storage, run_id="a", keep=["*.txt"], cwd=str(tmp_path), echo=False) == 3
+    reader = LogReader("memory://faulty/log_a")
+    assert reader["artifacts/c.txt"].read_bytes() == b""
+    for text in (reader.meta["failure_reason"], reader["log.txt"].read_text()):
+        assert "artifacts/b.txt: permission denied" in text
+        assert "sub-exception" not in text
+
+
 # -- child processes ---------------------------------------------------------------------------------------
 
 

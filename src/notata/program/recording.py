@@ -13,7 +13,7 @@ from notata._base.progress import shown
 from notata._base.secrets import arguments
 from notata._base.terminal import one_line, safe, show
 from notata.capture import SeriesPattern
-from notata.errors import MissingError, NotataError
+from notata.errors import BatchError, MissingError, NotataError
 from notata.program.arguments import RUN_ID
 from notata.program.exit import NOT_RECORDED, Exit
 from notata.program.keep import MOST, Found, Keeper
@@ -28,6 +28,7 @@ from notata.store import Location, Storage, open_store
 __all__ = ["record", "record_program"]
 
 _LISTED: Final = 10  # names in a line of the log
+_REASONS: Final = 3  # errors of one batch in a line of the log
 
 
 def record(
@@ -195,8 +196,9 @@ class _Recording:
         try:
             size = self._store_files(found.files)
         except NotataError as error:
-            self.problems.append(f"files of --keep were not stored: {error}")
-            self._say("Not all files of --keep are stored: %s", error)
+            why = _reasons(error)
+            self.problems.append(f"files of --keep were not stored: {why}")
+            self._say("Not all files of --keep are stored: %s", why)
             return
         names = display.listed((key.partition("/")[2] for key in found.files), _LISTED)
         self._log.info("Kept %s (%s): %s", display.counted(len(found.files), "file"), display.size(size), names)
@@ -224,6 +226,12 @@ class _Recording:
         self._log.warning(text, *values)
         if self._program.echo:
             show(f"notata: {text % values if values else text}")
+
+
+def _reasons(error: NotataError) -> str:
+    """Return the message of an error; of a batch, those of its first errors."""
+    errors = error.exceptions if isinstance(error, BatchError) else [error]
+    return display.listed(map(str, errors), _REASONS)
 
 
 def _split(path: str, folder: str) -> tuple[str, str]:
