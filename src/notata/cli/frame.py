@@ -204,12 +204,22 @@ def _end(ctx: click.Context, error: Exception) -> NoReturn:
         output.error_line("Error: not enough memory for this request. Name fewer runs or files.")
     elif isinstance(error, RecursionError):
         output.error_line("Error: a file of these runs is nested too deeply. Name fewer runs to find the file.")
+    elif isinstance(error, FileNotFoundError) and not _has_current_folder():
+        output.error_line("Error: the current folder does not exist any more. Change to another one with cd.")
     else:
         where = "above" if ctx.meta.get(_DEBUG) else "that --debug shows"
         output.error_line(
             f"Error: {type(error).__name__}: this is a bug in notata. Report it with the traceback {where}"
         )
     ctx.exit(STORAGE)
+
+
+def _has_current_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _interrupted(ctx: click.Context) -> NoReturn:
