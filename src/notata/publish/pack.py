@@ -195,15 +195,10 @@ def _moving(file: File, size: int) -> StorageError:
     )
 
 
-_HINT: Final = "Look with notata verify; allow_changed=True (--allow-changed) publishes the files as they are now"
-
-
 def _changed(one: ChosenRun, file: File, why: str) -> StorageError:
-    return StorageError(
-        f"{file.name} has changed since the end of the run: {why}. {_HINT}", url=one.origin.url, key=file.key
-    )
+    return StorageError(f"{file.name} has changed since the end of the run: {why}", url=one.origin.url, key=file.key)
 
 
 def _missing(one: ChosenRun) -> StorageError:
     names = listed(one.missing, _NAMED)
-    return StorageError(f"{one.origin.name} lacks files of its manifest: {names}. {_HINT}", url=one.origin.url)
+    return StorageError(f"{one.origin.name} lacks files of its manifest: {names}", url=one.origin.url)

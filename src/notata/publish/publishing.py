@@ -11,7 +11,7 @@ from notata._base.display import counted, listed, size
 from notata._base.progress import Wanted as WantedProgress
 from notata._base.progress import shown
 from notata._base.secrets import shown_url
-from notata.errors import ConfigurationError, NotataError, RunMissingError
+from notata.errors import ConfigurationError, NotataError, RunMissingError, StorageError
 from notata.page.bundle import chart_library, html_of
 from notata.page.contents import Contents, Wanted
 from notata.publish.chosen import ChosenRun, Patterns, chosen
@@ -148,7 +148,7 @@ def publish(
         notes("No author is named; name one with authors= (--author)")
     if terms is None:
         notes("No license is named, so others may not use the data; name one with license= (--license)")
-    changed = notes.of_error if allow_changed else raise_error
+    changed = notes.of_change if allow_changed else _refuse_change
     total = sum(one.run.size or 0 for one in picked)
     with shown(progress, facts.name) as callback, to.opened(facts.published) as sink:
         files = pack(sink, picked, changed, Tally(callback, total).add)
@@ -170,10 +170,20 @@ class _Notes:
         """Add the message of an error."""
         self(str(error))
 
+    def of_change(self, error: StorageError) -> None:
+        """Add that files differ from the manifest of their run."""
+        self(f"{error}. The crate has the files as they are now")
+
     @property
     def texts(self) -> tuple[str, ...]:
         """The notes."""
         return tuple(self._texts)
+
+
+def _refuse_change(error: StorageError) -> None:
+    """Refuse to publish files that differ from the manifest of their run."""
+    hint = "Look with notata verify; allow_changed=True (--allow-changed) publishes the files as they are now"
+    raise StorageError(f"{error}. {hint}", url=error.url, key=error.key)
 
 
 def _found(query: Query) -> Runs:
