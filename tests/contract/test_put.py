@@ -97,6 +97,7 @@ def test_wrong_use_is_refused(place: Place, log: Logbook, put: Put, tmp_path: Pa
         (("-",), "pass --as NAME"),
         (("--step", "1", "-m", "a=1"), "--step belongs to a row"),
         (("-m", "a"), "write name=value"),
+        (("-s", "time=1"), "'time' cannot be the name of a value"),
         (("--note", "x", "--run", ""), ""),
     ):
         done = put(*arguments)

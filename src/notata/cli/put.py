@@ -11,7 +11,7 @@ import click
 
 from notata._base import keys
 from notata.cli.frame import Command, complete_url, storage_option
-from notata.errors import ConfigurationError
+from notata.errors import ConfigurationError, EncodeError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -82,7 +82,10 @@ def put(
             _merge(worker, values)
         if row:
             key = keys.series_file(series, worker.rank)
-            append_row(worker._plain, key, row, step, attempt=worker._config.attempt)
+            try:
+                append_row(worker._plain, key, row, step, attempt=worker._config.attempt)
+            except EncodeError as error:  # the row is that of the command line
+                raise ConfigurationError(str(error)) from error
         if note is not None:
             worker.note(note)
 
