@@ -507,6 +507,7 @@ def test_the_command_line(tmp_path: Path) -> None:
         (["--on", "lost"], "'lost' is not one of 'died', 'failed', 'complete', 'stalled'"),
         (["--older", "soon"], "'soon' is not a span of time"),
         (["--every", "-1"], "'-1' is not a span of time"),
+        (["--every", "0s"], "--every 0s looks without a pause"),
     ):
         refused = notata(*given, *options, folder=tmp_path)
         assert refused.returncode == 2

@@ -85,6 +85,8 @@ def watch(asked: Asked, on: list[str], notify: str | None, every: str | None, **
     from notata.search.alerts import Watcher
 
     pause = None if every is None else span(every)
+    if pause == 0:
+        raise click.UsageError(f"--every {every} looks without a pause: pass a longer time, such as 60s")
     watcher = Watcher(asked.query, on=on, notify=notify, **options)
     shows = notify is None or output.is_terminal()
     while True:
