@@ -45,6 +45,7 @@ def test_a_script_without_a_guard_does_not_lose_its_run_to_its_child(method: str
     told = next(line for line in done.stderr.splitlines() if "RunExistsError: cannot " in line)
     assert 'put its code below `if __name__ == "__main__":`' in told
     assert "a parent of this process" in told
+    assert ".. " not in told  # each sentence ends once
     reader = LogReader(tmp_path / "log_a")
     assert (reader.state.status, reader.load_text("notes")) == ("complete", "of the parent")
     assert "resumes" not in reader.meta

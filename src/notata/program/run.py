@@ -54,8 +54,9 @@ class ProgramRun(Logbook):
         self._program_path = path
         self._has_terminal = terminal
         if taken := sorted({*OWN_FIELDS, COMMAND, EXIT, "environment"} & (meta or {}).keys()):
+            names = ("this name", "another name") if len(taken) == 1 else ("these names", "other names")
             raise ConfigurationError(
-                f"cannot set {', '.join(taken)} in metadata.json: notata reserves this name. Choose another name"
+                f"cannot set {', '.join(taken)} in metadata.json: notata reserves {names[0]}. Choose {names[1]}"
             )
         self._meta = formats.plain(dict(meta or {}), "metadata")
         self.exit: Exit | None = None

@@ -18,7 +18,7 @@ __all__ = ["Refusals", "is_written_by_ancestor"]
 
 _GUARD_HINT: Final = (
     'If the script starts processes, put its code below `if __name__ == "__main__":`, as each child imports it again; '
-    "to write from a child, use log.worker(rank)."
+    "to write from a child, use log.worker(rank)"
 )
 
 
