@@ -252,6 +252,9 @@ def test_the_command_exports(place: Path) -> None:
     assert done.stdout == "memory://csv: runs.csv (3 rows)\n"
     assert fsspec.filesystem("memory").cat_file("/csv/runs.csv").startswith(b'"name","run_id"')
     assert notata("export", "runs", "--parquet", "out", "--series", "x", folder=place).returncode == 1
-    assert notata("export", "nothing", "--parquet", "out", folder=place).returncode == 1
+    before = (place / "out/runs.parquet").read_bytes()
+    done = notata("export", "nothing", "--parquet", "out", folder=place)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert (place / "out/runs.parquet").read_bytes() == before  # a misspelt URL does not empty it
     for wrong in ([], ["--parquet", "a", "--csv", "b"], ["--csv", "a", "--no-series", "--series", "x"]):
         assert notata("export", "runs", *wrong, folder=place).returncode == 2

@@ -75,6 +75,6 @@ def export(
     print_notes(done.notes)
     if asked.as_json:
         output.json_line({"url": done.url, "rows": dict(done.rows)})
-    else:
+    elif done.rows:
         output.line(str(done))
     asked.collector.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +41,7 @@ class Export:
 
     Attributes:
         url: The folder that has them, without credentials.
-        rows: The number of rows of each file, by key.
+        rows: The number of rows of each file, by key; empty if nothing was written.
         notes: Notes about the request, such as a name in a filter that no run has.
     """
 
@@ -104,7 +105,7 @@ def export(
         storage_options: Options for fsspec, of the places.
         target_options: Options for fsspec, of the target.
         failed: Called with each error that does not end the export, such as a series that cannot be read. By default,
-            the first such error is raised.
+            the first such error is raised. If there are errors and no run, nothing is written.
 
     Cost: that of `table` with times; one request for each 8 MiB of a series, 32 at once; what is written takes one
     request for each file and one for each 8 MiB. Memory: the table of runs; of series some 200 MiB. Series of wide
@@ -143,11 +144,26 @@ def export(
             f"cannot write series to the single file {quoted(file)}: pass a folder, which gets a file for each series"
         )
     names = [*_FACTS, "params.*", "metrics.*"] if columns is None else list(columns)
-    found = table(query, columns=names, fresh=fresh)
+    errors: list[NotataError] = []
+    found = table(_noting(query, errors), columns=names, fresh=fresh)
+    if errors and not len(found):  # a misspelt URL, or a storage that is down, is no empty table
+        return Export(store.url, {})
     rows = {_write_runs(found, store, file or f"{_RUNS}.{form}", form): len(found)}
     if not file and (patterns is None or patterns):
         rows |= _write_series(found.runs, store, patterns, query.failed, long, form, workers, repeated)
     return Export(store.url, rows, [note for note in found.notes if columns is not None or ".*" not in note])
+
+
+def _noting(query: Query, errors: list[NotataError]) -> Query:
+    """Return a query that adds its errors to a list, too."""
+    report, noting = query.failed, copy.copy(query)
+
+    def failed(error: NotataError) -> None:
+        errors.append(error)
+        report(error)
+
+    noting.failed = failed
+    return noting
 
 
 def _target(target: Location, options: Mapping[str, Any] | None) -> tuple[Store, str]:
