@@ -210,6 +210,15 @@ def test_only_the_files_that_are_asked_for_are_in_it() -> None:
     assert {file["key"] for file in page["files"]} == names
 
 
+def test_a_pattern_that_leaves_out_all_files_is_noted() -> None:
+    pendulum()
+    written = publish("memory://runs", "memory://out/a.zip", include="*.npz")
+    assert (written.files, "The crate has no file of the runs: include= (--include)" in " ".join(written.notes)) == (
+        0,
+        True,
+    )
+
+
 names = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12)
 
 

@@ -152,6 +152,10 @@ def publish(
     total = sum(one.run.size or 0 for one in picked)
     with shown(progress, facts.name) as callback, to.opened(facts.published) as sink:
         files = pack(sink, picked, changed, Tally(callback, total).add)
+        if not files:
+            notes(
+                "The crate has no file of the runs: include= (--include) and exclude= (--exclude) leave all of them out"
+            )
         _describe(sink, picked, facts, files, notes)
     return Published(to.url, len(picked), len(files), sum(file.size for file in files.values()), notes.texts)
 
