@@ -213,6 +213,16 @@ def test_values_in_the_output_become_series() -> None:
     }
 
 
+def test_a_pattern_that_no_line_matches_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    patterns = [r"res = (?P<r>\S+)", "time:: dt=(?P<dt>.+)"]
+    _, reader = recorded("sh", "-c", "echo res = 1; printf 'dt = 0.1'", series=patterns, echo=True)
+    (warning,) = (line for line in reader["log.txt"].read_text().splitlines() if "WARNING" in line)
+    assert warning.endswith("WARNING No line of the output matches the pattern 'dt=(?P<dt>.+)'")
+    assert capsys.readouterr().err.count("notata: No line of the output matches --series 'dt=(?P<dt>.+)'\n") == 1
+    _, reader = recorded("printf", "dt=1", series=patterns[1:], base="memory://unfinished")  # a line without an end
+    assert "WARNING" not in reader["log.txt"].read_text()
+
+
 def test_a_pseudo_terminal_makes_a_program_print_lines_at_once() -> None:
     code, reader = recorded(*PYTHON, "import os; print(os.isatty(1), *os.get_terminal_size())", terminal=True)
     assert (code, output(reader)) == (0, "True 80 24\n")

@@ -114,6 +114,11 @@ class Output:
         """The bytes of the file that are stored, of those that this object wrote."""
         return self._given - self._file.pending_bytes
 
+    @property
+    def unmatched(self) -> list[str]:
+        """The regular expressions that no line has matched so far."""
+        return [finder.expression for finder in self._finders if finder.is_unmatched]
+
     def given(self, stream: int = 0) -> int | None:
         """Return the bytes that were given to the file so far; None if a part of the stream is still held."""
         own = self._streams.get(stream)

@@ -144,6 +144,9 @@ class Finder:
         add: Adds a row: its values, and its step or None.
         warn: Logs a warning, with arguments as in `logging`.
         searcher: Searches lines; by default `searcher_of` the pattern.
+
+    Attributes:
+        expression: The regular expression.
     """
 
     def __init__(
@@ -153,12 +156,19 @@ class Finder:
         warn: Callable[..., object],
         searcher: Searcher | None = None,
     ) -> None:
+        self.expression = pattern.expression
         self._pattern = pattern
         self._searcher = searcher_of(pattern.expression) if searcher is None else searcher
         self._literal = required_text(pattern.expression).encode()
         self._add, self._warn = add, warn
-        self._is_used = True
+        self._is_used = self._says_no_match = True
+        self._has_match = False
         self._refused = 0
+
+    @property
+    def is_unmatched(self) -> bool:
+        """True if no line has matched so far, and all were searched."""
+        return self._is_used and not self._has_match
 
     def lines(self, block: bytes) -> None:
         """Search whole lines."""
@@ -190,6 +200,7 @@ class Finder:
             at = block.find(literal, end)
 
     def _found(self, groups: dict[str, str | None]) -> None:
+        self._has_match = True
         values = {name: value_of(text) for name, text in groups.items() if text is not None}
         step = values.pop(STEP, None)
         if not values:
@@ -207,8 +218,11 @@ class Finder:
                 )
 
     def finish(self) -> None:
-        """Log the number of matches that could not be stored. The finder can still be used."""
+        """Log that no line matched, or the number of matches not stored. The finder can still be used."""
         self._searcher.close()
+        if self.is_unmatched and self._says_no_match:
+            self._says_no_match = False
+            self._warn("No line of the output matches the pattern %s", quoted(self.expression))
         if self._refused > 1:
             self._warn("%d matches of the pattern %r are not stored", self._refused, self._pattern.expression)
         self._refused = 0

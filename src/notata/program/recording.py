@@ -11,8 +11,8 @@ from typing import Any, Final
 from notata._base import display
 from notata._base.progress import shown
 from notata._base.secrets import arguments
-from notata._base.terminal import one_line, safe, show
-from notata.capture import SeriesPattern
+from notata._base.terminal import one_line, quoted, safe, show
+from notata.capture import Output, SeriesPattern
 from notata.errors import BatchError, MissingError, NotataError
 from notata.program.arguments import RUN_ID
 from notata.program.exit import NOT_RECORDED, Exit
@@ -136,13 +136,14 @@ class _Recording:
         self._environ = environ
         self._terminals = terminals
         self._keeper = Keeper(program.keep, program.folder)
+        self._output: Output | None = None
         self.problems: list[str] = []
 
     def run(self) -> Exit:
         """Run the program to its end, and keep its output."""
         screen = Screen() if self._program.echo else None
         patterns = SeriesPattern.all_of(self._program.series)
-        output = self._log._open_output(patterns, None if screen is None else screen.write)
+        output = self._output = self._log._open_output(patterns, None if screen is None else screen.write)
         argv = self._program.filled(self._log.run_id)
         arrangement = (argv, self._path, self._program.folder, self._environ)
         kills = cgroup.oom_kills()
@@ -175,10 +176,18 @@ class _Recording:
         used = "" if done.cpu_seconds is None else f", {display.duration(done.cpu_seconds)} of processor time"
         self._log.info("The program ended: %s%s%s", done.reason or "exit code 0", used, memory)
         self._log.exit = done
+        self._show_unmatched()
         if self._program.keep:
             self._keep(self._keeper.find())
         if not done.is_success or self.problems:
             self._log.mark_failed("; ".join(filter(None, [done.reason, *self.problems])))
+
+    def _show_unmatched(self) -> None:
+        """Show patterns that no line of the output matches; the end of the output logs them."""
+        if self._output is not None and self._program.echo:
+            self._output.end()
+            for expression in self._output.unmatched:
+                show(f"notata: No line of the output matches --series {quoted(expression)}")
 
     def _keep(self, found: Found) -> None:
         for pattern in found.missed:
