@@ -103,6 +103,22 @@ def test_runs_are_filtered_while_typing_and_errors_are_explained(address: str, v
     shows(page, *ALL)
 
 
+def test_what_is_typed_stays_when_the_runs_change_before_it_is_applied(address: str, visits: Visits) -> None:
+    page = visits.open(address)
+    shows(page, *ALL)
+    page.evaluate("""() => {
+      const box = document.getElementById("filter");
+      box.value = "seed == 1";
+      box.dispatchEvent(new Event("input"));
+      dispatchEvent(new HashChangeEvent("hashchange"));
+    }""")
+    shows(page, "0.01 1", "0.1 1", "1 1")
+    assert page.get_by_role("searchbox", name="Filter", exact=True).input_value() == "seed == 1"
+    page.evaluate("location.hash = '/runs?where=lr+%3C+0.5'")
+    shows(page, "0.01 0", "0.01 1", "0.1 0", "0.1 1")
+    assert page.get_by_role("searchbox", name="Filter", exact=True).input_value() == "lr < 0.5"
+
+
 def test_chosen_runs_are_drawn_and_stay_in_the_address(address: str, visits: Visits) -> None:
     page = visits.open(address)
     shows(page, *ALL)

@@ -140,7 +140,9 @@ class FilterBox {
 
   update({ error, notes = [] }) {
     const { where = "" } = currentState().options;
-    if (this.input.value.trim() !== where.trim()) this.input.value = where;
+    const isOther = where !== this.where; // else the user may be typing the next one
+    this.where = where;
+    if (isOther && this.input.value.trim() !== where.trim()) this.input.value = where;
     this.input.setAttribute("aria-invalid", String(Boolean(error)));
     this.message.className = `filter-message${error ? " is-error" : ""}`;
     replace(this.message, error || notes.join(" "));
