@@ -243,6 +243,19 @@ def test_a_column_is_constant_only_if_all_rows_have_the_value(page: Page) -> Non
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("word", ["عربى", "Größe", "日本", "😀", "plain-1.5"])
+def test_a_word_in_any_script_finds_runs_by_their_names(word: str, page: Page) -> None:
+    page.evaluate(f"window.modules = {script('table.js', 'rundata.js')}")
+    page.evaluate("word => { location.hash = `/runs?where=${encodeURIComponent(word)}` }", word)
+    chosen = """(word) => {
+      const ids = ["other", `log_${word}_2`];
+      const data = new modules.RunData({columns: [{name: "run_id", path: "id", values: ids}], count: 2});
+      const {rows, error} = modules.chosenRows({data});
+      return [rows, error];
+    }"""
+    assert page.evaluate(chosen, word) == [[1], ""]
+
+
 def test_a_mean_takes_lines_between_their_points_and_only_where_they_are(page: Page) -> None:
     page.evaluate(f"window.lines = {script('lines.js')}")
     curves = [{"run": "a", "step": [0, 2, 4], "y": [0, 2, 4]}, {"run": "b", "step": [1, 2, 3], "y": [3, 4, 5]}]

@@ -41,7 +41,7 @@ function tableChoice(data, where, statuses, sort) {
 
 // A single word that is no name of a column finds runs by their names.
 function isPlainWord(data, where) {
-  return /^[\w./:+-]+$/.test(where) && !data.byName.has(where) && !data.byPath.has(where);
+  return /^[\w./:+\-\u0080-\u{10ffff}]+$/u.test(where) && !data.byName.has(where) && !data.byPath.has(where);
 }
 
 function tableNamed(data, word) {
