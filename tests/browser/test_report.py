@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from notata import Logbook
 from notata.search import report
-from tests.browser.recorded import sweep
+from tests.browser.recorded import QUIET, sweep
 from tests.browser.visits import Scheme, Visits, count, findings, picture_width
 
 if TYPE_CHECKING:
@@ -117,6 +119,22 @@ def test_what_is_typed_stays_when_the_runs_change_before_it_is_applied(address: 
     page.evaluate("location.hash = '/runs?where=lr+%3C+0.5'")
     shows(page, "0.01 0", "0.01 1", "0.1 0", "0.1 1")
     assert page.get_by_role("searchbox", name="Filter", exact=True).input_value() == "lr < 0.5"
+
+
+def test_a_long_name_shows_its_end_in_the_table(visits: Visits, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        Logbook(f"{seed}{40 * 'w'}-mmmm_seed{seed}", tmp_path / "outputs", **QUIET).mark_complete()
+    report(str(tmp_path / "outputs"), str(tmp_path / "report.html"), sort="name")
+    page = visits.open((tmp_path / "report.html").as_uri())
+    links = page.locator("table.runs tbody th a")
+    count(links, 2)
+    for seed, link in enumerate(links.all()):
+        assert str(link.text_content()).endswith(f"mmmm_seed{seed}")
+        ends = link.evaluate(
+            "link => [link.lastChild, link.closest('th')].map((one) => one.getBoundingClientRect().right)"
+        )
+        assert ends[0] <= ends[1]
+        assert page.get_by_role("link", name=str(link.text_content()), exact=True).count() == 1
 
 
 def test_chosen_runs_are_drawn_and_stay_in_the_address(address: str, visits: Visits) -> None:

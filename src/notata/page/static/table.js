@@ -11,7 +11,7 @@ import { whereRows } from "./where.js";
 
 const TABLE_SELECTED = 10; // runs, or groups of runs, whose curves are drawn without a choice
 const TABLE_GROUPED = 300; // and runs of such groups
-const TABLE_NAME = 27; // characters of a name, whose end tells runs apart
+const TABLE_END = 11; // characters of the end of a long name, which tells runs apart, and so is always shown
 const TABLE_EXTRA = 8; // rows above and below the screen
 
 // -- which runs --------------------------------------------------------------------------------------------
@@ -184,8 +184,8 @@ export class RunTable {
     const id = data.ids[row];
     const isSelected = this.selected.has(row);
     const box = h("input", { type: "checkbox", checked: isSelected, "data-part": "box", "aria-label": `Select ${id}` });
-    const name = shortened(data.shortName(row), TABLE_NAME);
-    const link = h("a", { href: linkTo("run", [id]), title: id, "data-part": "link" }, name);
+    const name = data.shortName(row);
+    const link = h("a", { href: linkTo("run", [id]), title: id, "aria-label": name, "data-part": "link" }, tableName(name));
     const cells = this.columns.map(({ column, form }) => {
       if (column.path === "id") return h("th", { scope: "row", class: "name" }, link);
       if (column.path === "status" && column.kind === "fact") return h("td", {}, statusCell(data, row));
@@ -263,6 +263,13 @@ function tableHeading(column, form, sort) {
 
 function tableOrder(column, sort) {
   return sort === column.name ? "ascending" : sort === `-${column.name}` ? "descending" : null;
+}
+
+// Return a name whose beginning is cut if the column is too narrow, in whatever font.
+function tableName(name) {
+  const letters = [...name];
+  if (letters.length <= 2 * TABLE_END) return name;
+  return [h("span", { class: "name-start" }, letters.slice(0, -TABLE_END).join("")), h("span", {}, letters.slice(-TABLE_END).join(""))];
 }
 
 function tableTitle(value, text) {
