@@ -97,8 +97,9 @@ def test_each_column_has_a_chart_that_says_what_it_shows(report: Report, visits:
     assert re.fullmatch(
         r"loss: 6 curves, x from 0 to 49, values from 0\.0\d+ to 2\.\d+", str(loss.get_attribute("aria-label"))
     )
-    messages = page.locator(".chart-message")
-    assert messages.all_inner_texts() == ["", "", "No values"]
+    page.locator(".curve-note", has_text="No values").wait_for()
+    assert page.locator(".curve-card").all_inner_texts()[2].split("\n") == ["none", "No values"]
+    assert [host.is_visible() for host in page.locator(".curve-host").all()] == [True, True, False]
     page.get_by_role("button", name="Log y").click()
     page.get_by_text("No values above 0 for a logarithmic axis").wait_for()
     assert page.url.endswith("#/runs?log=y")
@@ -241,6 +242,24 @@ def test_a_column_is_constant_only_if_all_rows_have_the_value(page: Page) -> Non
     assert answers == [
         [True, True], [False, False], [False, True], [False, True], [True, True], [True, True], [False, False],
     ]  # fmt: skip
+
+
+def test_columns_that_the_chosen_runs_have_come_first(page: Page) -> None:
+    page.evaluate(f"window.data = {script('rundata.js')}")
+    columns = """([rows, series]) => new data.RunData({
+      columns: [
+        {name: "run_id", path: "id", values: ["a", "b"]},
+        {name: "metrics.lr", path: "metrics.lr", values: [0.5, null]},
+        {name: "loss", path: "metrics.loss", values: [null, "NaN"]},
+        {name: "val.loss", path: "metrics.val.loss", values: [0, null]},
+      ],
+      series: {scalars: {columns: ["acc", "loss", "lr"]}, val: {columns: ["acc", "loss"]}},
+    }).columnsOf(series, rows)"""
+    assert page.evaluate(columns, [[0], "scalars"]) == [["lr"], ["acc", "loss"]]
+    assert page.evaluate(columns, [[1], "scalars"]) == [["loss"], ["acc", "lr"]]
+    assert page.evaluate(columns, [[0, 1], "scalars"]) == [["loss", "lr"], ["acc"]]
+    assert page.evaluate(columns, [[0, 1], "val"]) == [["loss"], ["acc"]]
+    assert page.evaluate(columns, [[0], "other"]) == [[], []]
 
 
 @pytest.mark.parametrize("word", ["عربى", "Größe", "日本", "😀", "plain-1.5"])

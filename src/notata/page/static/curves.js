@@ -38,7 +38,10 @@ class CurvesPanel {
     this.rows = rows;
     this.options = curveOptions(this.page, rows);
     this.entries = curveEntries(this.page, rows, this.options);
-    const all = byImportance(this.page.data.json.series?.[this.options.series]?.columns ?? [], currentState().options.sort);
+    const { sort } = currentState().options;
+    const parts = this.page.data.columnsOf(this.options.series, rows).map((columns) => byImportance(columns, sort));
+    const all = parts.flat();
+    this.unlikely = new Set(parts[0].length > 0 ? parts[1] : []);
     const columns = matchingColumns(all, this.options.find);
     this.controls.update(this.options, rows, all.length);
     this.showCards(columns);
@@ -184,7 +187,7 @@ class CurveCard {
     this.data = new ColumnData(panel.page, column);
     this.link = h("a", {}, shortened(column, 60));
     this.note = h("span", { class: "curve-note" });
-    this.host = h("div", { class: "curve-host" });
+    this.host = h("div", { class: "curve-host", hidden: panel.unlikely.has(column) });
     this.problems = h("p", { class: "curve-problems" });
     this.element = h("figure", { class: "curve-card" },
       h("figcaption", {}, h("h2", { title: column }, this.link), this.note), this.host, this.problems);
@@ -224,9 +227,19 @@ class CurveCard {
     const { options, entries } = this.panel;
     this.lines = this.data.drawn(entries, options);
     this.chart.show(this.lines, { ...chartOptions(options), title: this.column, note: this.data.error, isLoading: this.data.isReading });
-    showThinned(this.note, this.lines);
+    this.showEmpty();
     this.problems.textContent = this.data.problems.join(" ");
     this.panel.showValues();
+  }
+
+  // A column that none of the runs has takes only a line. While its curves are being read, that stays as it
+  // is, and so it does after an error.
+  showEmpty() {
+    const { isReading, error } = this.data;
+    if (this.lines.length > 0) this.host.hidden = false;
+    else if (!isReading && !error) this.host.hidden = true;
+    showThinned(this.note, this.lines);
+    if (this.host.hidden && !isReading) Object.assign(this.note, { textContent: error ? "Cannot be read" : "No values", title: error });
   }
 
   close() {

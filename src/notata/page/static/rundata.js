@@ -54,6 +54,18 @@ export class RunData {
     );
   }
 
+  // Return the columns of a series in two parts: those of which the table has a value in one of these rows, and the others.
+  columnsOf(series, rows) {
+    const columns = this.json.series?.[series]?.columns ?? [];
+    const start = series === "scalars" ? "metrics." : `metrics.${series}.`;
+    const isKnown = (name) => {
+      const values = this.byPath.get(start + name)?.values;
+      return Boolean(values) && rows.some((row) => (values[row] ?? null) !== null);
+    };
+    const known = new Set(columns.filter(isKnown));
+    return [[...known], columns.filter((name) => !known.has(name))];
+  }
+
   // Return the names of series that some of these runs have, with their columns.
   seriesOf(rows) {
     const wanted = new Set(rows);
