@@ -262,6 +262,28 @@ def test_columns_that_the_chosen_runs_have_come_first(page: Page) -> None:
     assert page.evaluate(columns, [[0], "other"]) == [[], []]
 
 
+def test_only_repetitions_of_the_same_parameters_become_one_curve(page: Page) -> None:
+    page.evaluate(f"window.modules = {script('curvedata.js', 'rundata.js')}")
+    entries = """([params, group]) => {
+      const {curveEntries, entryText, RunData} = modules;
+      const ids = Object.values(params)[0].map((_, row) => `run${row}`);
+      const columns = Object.entries(params).map(([name, values]) => ({name, path: name, kind: "param", values}));
+      const facts = ["id", "run_id"].map((path) => ({name: path, path, kind: "fact", values: ids}));
+      const data = new RunData({columns: [...facts, ...columns], count: ids.length});
+      return curveEntries({data}, [...ids.keys()], {group}).map((entry) => [entry.rows, entryText(entry)]);
+    }"""
+    seeds = {"seed": [0, 1, 0, 1, None, None, 2]}
+    lengths = {"length": [1, 1, None, None, None, None, 1]}
+    rates = {"rate": [None, None, 5, 5, None, None, None]}
+    assert page.evaluate(entries, [seeds | lengths | rates, ["seed"]]) == [
+        [[0, 1, 6], "length=1 (3 runs)"],
+        [[2, 3], "rate=5 (2 runs)"],
+        [[4], "run4"],
+        [[5], "run5"],
+    ]
+    assert page.evaluate(entries, [{"seed": [0, 1]}, ["seed"]]) == [[[0, 1], "All (2 runs)"]]
+
+
 @pytest.mark.parametrize("word", ["عربى", "Größe", "日本", "😀", "plain-1.5"])
 def test_a_word_in_any_script_finds_runs_by_their_names(word: str, page: Page) -> None:
     page.evaluate(f"window.modules = {script('table.js', 'rundata.js')}")

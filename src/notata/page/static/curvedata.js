@@ -36,24 +36,31 @@ export function zoomOptions(from, to) {
 }
 
 // Return the entries of the legend: [{index, rows, parts, name}], one of each run, or of each group of runs that differ
-// only in the parameters of `group`.
+// only in the parameters of `group`. A run without any of these is no repetition of another one.
 export function curveEntries(page, rows, { group }) {
   const { data } = page;
   if (group.length === 0) {
     return labelsOf(data, rows).map((label, index) => ({ index, rows: [label.row], parts: label.parts, name: label.name }));
   }
-  const columns = data.differing(rows, group);
+  const columns = data.differing(rows, group, { ignoresMissing: false });
+  const repeated = group.map((name) => data.byName.get(name)).filter(Boolean);
+  const hasValue = (column, row) => (column.values[row] ?? null) !== null;
   const groups = new Map();
   for (const row of rows) {
-    const key = columns.map((column) => keyOf(column.values[row])).join("\n");
+    const isRepetition = repeated.some((column) => hasValue(column, row));
+    const key = isRepetition ? columns.map((column) => keyOf(column.values[row])).join("\n") : row;
     if (!groups.has(key)) groups.set(key, []);
     groups.get(key).push(row);
   }
-  return [...groups.values()].map((members, index) => ({
-    index, rows: members, name: data.shortName(members[0]),
-    parts: columns.filter((column) => (column.values[members[0]] ?? null) !== null).slice(0, 4)
-      .map((column) => [column.name, column.values[members[0]]]),
-  }));
+  const usual = data.differing(rows, group);
+  return [...groups.values()].map((members, index) => {
+    const [row] = members;
+    const isAlone = members.length === 1;
+    const [own, others] = [usual, isAlone ? [] : columns].map((some) => some.filter((column) => hasValue(column, row)));
+    const name = groups.size === 1 && !isAlone ? "All" : data.shortName(row);
+    const shown = own.length > 0 ? own : others;
+    return { index, rows: members, name, parts: shown.slice(0, 4).map((column) => [column.name, column.values[row]]) };
+  });
 }
 
 // Return the position of each row in the legend: by it, its colour and dash are chosen.
@@ -63,7 +70,7 @@ export function entryIndexes(entries) {
 
 export function entryText({ parts, name, rows }) {
   const text = parts.length ? parts.map(([key, value]) => `${key}=${valueText(value)}`).join(" ") : name;
-  return rows.length > 1 ? `${parts.length ? text : "All"} (${rows.length} runs)` : text;
+  return rows.length > 1 ? `${text} (${rows.length} runs)` : text;
 }
 
 // The curves of one column, read for the requested runs that are not there yet.

@@ -295,7 +295,7 @@ function legendItem(entry, page, onEmphasis) {
     ? entry.parts.map(([name, part]) => [
       h("span", { class: "curve-part" }, h("span", { class: "faint" }, `${name} `), shortened(valueText(part), 24)), " ",
     ])
-    : shortened(entry.rows.length > 1 ? "All" : entry.name, 40);
+    : shortened(entry.name, 40);
   const listeners = {
     onmouseenter: () => onEmphasis(entry.index), onmouseleave: () => onEmphasis(null),
     onfocus: () => onEmphasis(entry.index), onblur: () => onEmphasis(null),

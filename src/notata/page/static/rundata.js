@@ -46,11 +46,12 @@ export class RunData {
     return new Map([...counts].sort(([one], [other]) => STATUSES.indexOf(one) - STATUSES.indexOf(other)));
   }
 
-  // Return the parameters that differ between rows, without some of them.
-  differing(rows, without = []) {
+  // Return the parameters that differ between rows, without some of them. With `ignoresMissing` a missing value is equal
+  // to any other.
+  differing(rows, without = [], { ignoresMissing = true } = {}) {
     const left = new Set(without);
     return this.columns.filter(
-      (column) => column.kind === "param" && !left.has(column.name) && !isConstant(column, rows, { ignoresMissing: true }),
+      (column) => column.kind === "param" && !left.has(column.name) && !isConstant(column, rows, { ignoresMissing }),
     );
   }
 
