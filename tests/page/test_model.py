@@ -161,6 +161,8 @@ def test_a_curve_keeps_extremes_and_times(tmp_path: Path) -> None:
         assert y is None or y == pytest.approx(values[step], rel=1e-6)
     few = curves_at(tmp_path, "scalars", "v", between=(1000, 1020))["curves"][0]
     assert few["step"] == [*range(999, 1022)]
+    assert (few["rows"], few["thinned"]) == (100_000, False)  # all rows of the range
+    assert curves_at(tmp_path, "scalars", "v", between=(1000, 9000))["curves"][0]["thinned"]
     beside = curves_at(tmp_path, "scalars", "v", between=(12.55, 12.57), x="relative")["curves"][0]
     assert beside["step"] == [100, 101]
     late = curves_at(tmp_path, "scalars", "v", between=(13_500.3, None), x="time")["curves"][0]

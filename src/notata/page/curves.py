@@ -72,9 +72,16 @@ def curve_values(
     x: str = STEP,
     rows: int | None = None,
 ) -> dict[str, Any]:
-    """Return one curve as JSON values; `rows` is the number of its rows, if it has been thinned before."""
+    """Return one curve as JSON values; `rows` is the number of its rows, if it has been thinned before.
+
+    The curve is ``thinned`` if it has fewer points than rows between the coordinates.
+    """
     rows = len(curve) if rows is None else rows
-    few = few_points(curve.smoothed(smooth), points, between=between, x=x)
+    part = curve.smoothed(smooth)
+    along = _along(part, x)
+    if between is not None:
+        part, along = _within(part, along, between)
+    few = few_points(part, points, along)
     y = listed_values(rounded(few.y))
     start = curve.start if np.isfinite(curve.start) else 0.0
     with np.errstate(all="ignore"):  # forged times
@@ -88,22 +95,17 @@ def curve_values(
         "time": [value if np.isfinite(value) else None for value in seconds.tolist()],
         "y": y["values"],
         "nonfinite": y["nonfinite"],
-        "thinned": len(few) < rows,
+        "thinned": len(few) < (rows if between is None else len(part)),
         "smoothed": smooth > 0,
     }
 
 
-def few_points(
-    curve: Curve,
-    points: int,
-    *,
-    between: tuple[float | None, float | None] | None = None,
-    x: str = STEP,
-) -> Curve:
-    """Return a curve over steps with at most this many points, and its times."""
-    along = _along(curve, x)
-    if between is not None:
-        curve, along = _within(curve, along, between)
+def few_points(curve: Curve, points: int, along: Coordinates | None = None) -> Curve:
+    """Return a curve over steps with at most this many points, and its times.
+
+    The rows are thinned in bins of equal width of `along`, by default of the steps.
+    """
+    along = curve.x if along is None else along
     points = max(points, _LEAST)
     if len(curve) <= points:
         return curve
