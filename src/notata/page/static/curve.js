@@ -123,7 +123,8 @@ class CurveView {
     const text = shortened(entryText(entry), 90) + (line.rank ? ` (rank ${line.rank})` : "");
     const address = entry.rows.length === 1 && linkTo("run", [this.page.data.ids[entry.rows[0]]]);
     const name = address ? h("a", { href: address, title: entry.name }, text) : text;
-    const value = (key) => (Number.isFinite(line[key]) ? numberText(line[key], 6) : "–");
+    const isShown = (key) => Number.isFinite(line[key]) || (key === "last" && hasLast(line));
+    const value = (key) => (isShown(key) ? numberText(line[key], 6) : "–");
     const row = h("tr", { onmouseenter: () => this.chart.emphasise(line.index), onmouseleave: () => this.chart.emphasise(null) },
       h("th", { scope: "row" }, swatch(line.index), name),
       ["first", "last", "min", "max"].map((key) => h("td", { class: "number" }, value(key))),
@@ -170,6 +171,11 @@ class CurveView {
     this.watch.close();
     this.chart.close();
   }
+}
+
+// Check whether a line has a last value in a range of x, which may be no number, as statsBetween does not tell them apart.
+function hasLast({ first, last }) {
+  return !Number.isNaN(last) || !Number.isNaN(first);
 }
 
 // Return the number of rows within a range of x; of a thinned curve only the points there are known (`isCut`).
