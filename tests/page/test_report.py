@@ -291,7 +291,7 @@ def test_a_report_keeps_its_size_and_says_what_is_left_out(size: str, count: int
     said = " ".join(written.left_out)
     images = sum("image" in data for key, data in page.data.items() if key.startswith("file/"))  # type: ignore[operator]
     assert ("Previews of" in said) == (images < 40)
-    some = re.search(r"Rows: \d+ curves of more rows have some ([\d,]+) points", said)
+    some = re.search(r"Rows: the report has some ([\d,]+) points of \d+ curves with more rows", said)
     assert some is not None
     # A bin whose smallest and largest value are one row has one point instead of two.
     assert min(len(one["y"]) for one in curves) == pytest.approx(int(some[1].replace(",", "")), rel=0.2)
