@@ -174,6 +174,26 @@ def test_columns_are_hidden(address: str, visits: Visits) -> None:
     assert page.evaluate("document.activeElement.textContent") == "Columns"
 
 
+@pytest.mark.parametrize(
+    ("view", "menu"),
+    [
+        ("/runs", "Columns"),
+        ("/runs", "Mean over"),
+        ("/plots", "Axes"),
+        (f"/run/{GOOD}", "Compare with…"),
+        (f"/compare/{GOOD}/{FAILED}", "Other runs…"),
+    ],
+)
+def test_a_menu_opens_within_a_narrow_window(view: str, menu: str, address: str, visits: Visits) -> None:
+    page = visits.open(f"{address}#{view}", width=360)
+    page.locator("summary", has_text=menu).click()
+    page.locator("details[open][style*='--moved']").wait_for()
+    box = page.locator("details[open] > .menu-body").bounding_box()
+    assert box
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 360
+
+
 def test_all_is_done_with_the_keyboard(address: str, visits: Visits) -> None:
     page = visits.open(address)
     shows(page, *ALL)
