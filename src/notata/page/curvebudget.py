@@ -179,8 +179,8 @@ class CurveCollector:
         few = [min(points, len(one.curve)) for found in self._found.values() for one in found if points < one.rows]
         if few:
             self.left_out.append(
-                f"Rows: the report has some {min(few):,} points of {counted(len(few), 'curve')} with more rows, with "
-                "the smallest and largest values; in `notata view`, a zoom shows every row."
+                f"Rows: the report has some {min(few):,} points of {counted(len(few), 'curve')} with more rows, the "
+                "smallest and largest values included; in `notata view`, a zoom shows every row."
             )
 
 
