@@ -89,6 +89,8 @@ def test_long_tables_and_long_values_are_cut() -> None:
     assert cells(grid("", ["a"], rows))[-2:] == [["49"], ["… and 1 more"]]
     assert cells(grid("", ["a"], iter(rows), total=51))[-1] == ["… and 1 more"]
     assert cells(names("params", {"a": "<" * 300}), "params") == [["a", "<" * 200 + "…"]]
+    assert names("", {"status": "x" * 200, "n": 1}).count("min-width:calc(6ch + 16px)") == 2  # the names stay whole
+    assert "min-width:calc(30ch + 16px)" in names("", {"n" * 31: 1})
     wide = grid("", [f"c{number}" for number in range(40)], [{}])
     assert len(cells(wide)[0]) == 30
     assert "and 10 more columns" in Page(wide).text

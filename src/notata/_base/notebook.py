@@ -19,6 +19,7 @@ _ROWS: Final = 50  # displayed rows of a table
 _COLUMNS: Final = 30
 _WIDTH: Final = 200  # displayed characters of a value
 _CELL: Final = 80  # the same in a table of many rows
+_NAME: Final = 30  # characters of a name beside its value that stay on one line
 _SHORT: Final = 48  # characters of a text that is not broken into lines
 _EXACT: Final = 8  # characters of a number that is shown as it is; a longer one is rounded to 6 digits
 
@@ -126,8 +127,9 @@ def names(caption: str, values: Mapping[str, Any]) -> str:
     if not values:
         return ""
     style = "text-align:left;vertical-align:top;padding:2px 16px 2px 0;overflow-wrap:anywhere"
+    letters = min(_NAME, max(len(str(name)) for name in islice(values, _ROWS)))  # a long value may not break the names
     lines = [
-        f'<th style="{style};font-weight:500">{escaped(str(name))}</th>'
+        f'<th style="{style};min-width:calc({letters}ch + 16px);font-weight:500">{escaped(str(name))}</th>'
         f'<td style="{style}">{_content(cell(value), _WIDTH)}</td>'
         for name, value in islice(values.items(), _ROWS)
     ]
