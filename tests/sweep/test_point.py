@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from notata import ConfigurationError, Experiment, Logbook
+from notata.errors import Terminated
 from notata.store import open_store
 from notata.sweep.point import pickled_job, pickled_params, run_pickled, run_point
 from notata.testing import FaultyBackend
@@ -156,6 +157,32 @@ def test_a_process_loads_the_experiment_once(experiment: Experiment) -> None:
     outcomes = [run_pickled(job, pickled_params({"x": x}), True) for x in range(3)]
     assert [outcome.kind for outcome in outcomes] == ["complete"] * 3
     assert [outcome.row.metrics["y"] for outcome in outcomes if outcome.row] == [0, 2, 4]
+
+
+def leave(log: Logbook, code: int) -> None:
+    sys.exit(code)
+
+
+@pytest.mark.parametrize(("code", "kind", "reason"), [(0, "complete", ""), (3, "failed", "sys.exit(3)")])
+def test_an_exit_of_the_task_does_not_leave_the_process(
+    experiment: Experiment, code: int, kind: str, reason: str
+) -> None:
+    job = pickled_job(experiment, leave, imports_main=True)
+    outcome = run_pickled(job, pickled_params({"code": code}))
+    assert (outcome.kind, outcome.reason) == (kind, reason)
+    assert outcome.row is not None
+    assert outcome.row.status == kind == fields(experiment, code=code)["status"]
+
+
+def terminate(log: Logbook, x: int) -> None:
+    raise Terminated
+
+
+def test_sigterm_leaves_the_process(experiment: Experiment) -> None:
+    job = pickled_job(experiment, terminate, imports_main=True)
+    with pytest.raises(Terminated):
+        run_pickled(job, pickled_params({"x": 1}))
+    assert fields(experiment, x=1)["failure_reason"] == "SIGTERM"
 
 
 def test_a_task_that_another_process_cannot_load(experiment: Experiment) -> None:

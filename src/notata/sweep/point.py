@@ -8,13 +8,20 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from notata import table
 from notata._base import keys
 from notata._base.display import indefinite
-from notata.errors import ConfigurationError, MissingError, NotataError, RunDisplacedError, RunExistsError
+from notata.errors import (
+    ConfigurationError,
+    MissingError,
+    NotataError,
+    RunDisplacedError,
+    RunExistsError,
+    Terminated,
+)
 from notata.run.state import ENDED, attempt_of, parsed, state_of
 from notata.store import Blob
 from notata.table import Row
@@ -231,7 +238,12 @@ def _is_of_main(value: object) -> bool:
 def run_pickled(job: bytes, params: bytes, retry_failed: bool = True) -> Outcome:
     """Do the same as `run_point` in another process.
 
-    Each process loads an experiment and a task once, so all its runs share the connections to the storage.
+    Each process loads an experiment and a task once, so all its runs share the connections to the storage. An exit of
+    the task, such as by `sys.exit`, ends its run, but not the process: it would end a worker of Dask or Ray.
+
+    Raises:
+        Terminated: The process received SIGTERM.
+        KeyboardInterrupt: It ended the task, and the run has failed.
     """
     try:
         experiment, task = _loaded(job)
@@ -240,7 +252,19 @@ def run_pickled(job: bytes, params: bytes, retry_failed: bool = True) -> Outcome
         return Outcome(
             "", "not begun", f"the task cannot be loaded in another process: {type(error).__name__}: {error}"
         )
-    return run_point(experiment, task, values, retry_failed=retry_failed)
+    try:
+        return run_point(experiment, task, values, retry_failed=retry_failed)
+    except Terminated:
+        raise
+    except SystemExit:
+        return _exited(experiment, experiment.run_id(**values))
+
+
+def _exited(experiment: Experiment, run_id: str) -> Outcome:
+    """Return the outcome of a run that its task has ended by an exit. One request."""
+    found = _visited(experiment, run_id)
+    kinds: dict[Kind, Kind] = {"found complete": "complete", "found failed": "failed"}
+    return replace(found, kind=kinds.get(found.kind, found.kind))
 
 
 @functools.lru_cache(_JOBS)
