@@ -56,6 +56,25 @@ def test_the_line_says_how_long_it_takes(capfd: pytest.CaptureFixture[str]) -> N
     assert capfd.readouterr().err == ""
 
 
+def test_skipped_points_do_not_shorten_the_estimate(capfd: pytest.CaptureFixture[str]) -> None:
+    Progress("sweep a", 1000, wanted=True).update(SweepResult("memory://a", skipped=900), 1, 0)
+    assert re.fullmatch(r"sweep a: 90% of 1,000 in \S+ \S+ \(900 skipped, 1 submitted\)\n", capfd.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("result", "line"),
+    [
+        (SweepResult("memory://a", complete=2, cancelled=2), r"33% of 6 in \S+ \S+ \(2 complete, 2 cancelled\)"),
+        (SweepResult("memory://a"), r"0% of 6 in \S+ \S+ \(no points\)"),
+    ],
+)
+def test_the_last_line_of_an_interrupted_sweep(
+    result: SweepResult, line: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Progress("sweep a", 6, wanted=True).close(result)
+    assert re.fullmatch(f"sweep a: {line}\n", capfd.readouterr().err)
+
+
 def test_a_line_in_a_notebook(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     shown: list[str] = []
 

@@ -19,7 +19,7 @@ _LINES: Final = 30.0  # seconds between two lines in a file
 
 
 class _Display(Protocol):
-    def show(self, text: str, done: int) -> None: ...
+    def show(self, text: str, done: int, tried: int) -> None: ...
 
     def close(self) -> None: ...
 
@@ -49,21 +49,26 @@ class Progress:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _EVERY
-            self._show(result, {"submitted": in_flight, "of other processes": others})
+            more = {"submitted": in_flight, "of other processes": others}
+            self._show({**result.counts, **more}, _done(result), _done(result) - result.skipped)
 
-    def _show(self, result: SweepResult, more: dict[str, int]) -> None:
+    def _show(self, counts: dict[str, int], done: int, tried: int, otherwise: str = "starting") -> None:
         with suppress(Exception):
             if self._display is not None:
-                counts = {**result.counts, **more}
                 text = ", ".join(f"{number:,} {name}" for name, number in counts.items() if number)
-                self._display.show(text, sum(result.counts.values()))
+                self._display.show(text or otherwise, done, tried)
 
     def close(self, result: SweepResult) -> None:
         """Show the last counts, and end the display."""
-        self._show(result, {})
+        self._show(result.counts, _done(result), 0, otherwise="no points")
         with suppress(Exception):
             if self._display is not None:
                 self._display.close()
+
+
+def _done(result: SweepResult) -> int:
+    """Return the number of points that the sweep need not look at again."""
+    return sum(result.counts.values()) - result.cancelled
 
 
 def _display_of(label: str, total: int | None, wanted: bool | None) -> _Display | None:
@@ -91,7 +96,7 @@ class _TerminalBar:
         self._label = label
         self._bar = Bar(label, total, unit="runs")
 
-    def show(self, text: str, done: int) -> None:
+    def show(self, text: str, done: int, tried: int) -> None:
         self._bar.label = f"{self._label}: {text}"
         self._bar.absolute_update(done)
 
@@ -100,30 +105,33 @@ class _TerminalBar:
 
 
 class _Line:
-    """A line of text with the share, the counts, the time so far and the time that is left, as tqdm shows them."""
+    """A line of text with the share, the counts, the time so far and the time that is left, as tqdm shows them.
+
+    Skipped points take no time, so the estimate of the time comes from those that were tried.
+    """
 
     def __init__(self, label: str, total: int | None) -> None:
         self._label = label
         self._total = total
         self._began = time.monotonic()
 
-    def text(self, counts: str, done: int) -> str:
-        """Return the line."""
+    def text(self, counts: str, done: int, tried: int) -> str:
+        """Return the line, without an estimate if no point was tried."""
         seconds = time.monotonic() - self._began
         share = f"{done:,}" if not self._total else f"{done / self._total:.0%} of {self._total:,}"
         left = ""
-        if self._total and 0 < done < self._total:
-            left = f", about {duration(seconds * (self._total - done) / done)} left"
-        return f"{self._label}: {share} in {duration(seconds)}{left} ({counts or 'starting'})"
+        if self._total and tried > 0 and done < self._total:
+            left = f", about {duration(seconds * (self._total - done) / tried)} left"
+        return f"{self._label}: {share} in {duration(seconds)}{left} ({counts})"
 
 
 class _NotebookLine:
     def __init__(self, label: str, total: int | None, display: Callable[..., Any]) -> None:
         self._line = _Line(label, total)
-        self._handle = display({"text/plain": self._line.text("", 0)}, raw=True, display_id=True)
+        self._handle = display({"text/plain": self._line.text("starting", 0, 0)}, raw=True, display_id=True)
 
-    def show(self, text: str, done: int) -> None:
-        self._handle.update({"text/plain": self._line.text(text, done)}, raw=True)
+    def show(self, text: str, done: int, tried: int) -> None:
+        self._handle.update({"text/plain": self._line.text(text, done, tried)}, raw=True)
 
     def close(self) -> None:
         """Leave the last line where it is."""
@@ -135,8 +143,8 @@ class _FileLines:
         self._next = 0.0
         self._last = ""
 
-    def show(self, text: str, done: int) -> None:
-        self._last = self._line.text(text, done)
+    def show(self, text: str, done: int, tried: int) -> None:
+        self._last = self._line.text(text, done, tried)
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _LINES
             self._write()
