@@ -31,10 +31,12 @@ from notata import (
     Logbook,
     LogReader,
     MirrorStorage,
+    MissingError,
     RunDisplacedError,
     RunExistsError,
     StorageError,
     UnreachableError,
+    sync,
 )
 from notata._base import exits
 from notata.mirror import following, live, schedule
@@ -1046,6 +1048,28 @@ def test_a_removed_run_stops_the_mirror_and_keeps_the_copy(pair: Pair) -> None:
     mirror.poll()
     assert isinstance(mirror.error, StorageError)
     assert pair.there.files() == before
+
+
+def test_an_ended_run_that_was_moved_is_not_waited_for(
+    tmp_path: Path, pair: Pair, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = Logbook("run", tmp_path)
+    mirror = pair.by_hand(log)
+    log.mark_complete()
+    (tmp_path / "log_run").rename(tmp_path / "moved")
+    mirror.finish()
+    settle(mirror)
+    assert isinstance(mirror.error, MissingError)
+    assert not (tmp_path / "log_run").exists()  # no line in a log makes it again
+    assert pair.there.names() == []
+    assert mirror.poll() is None
+    url = f"{pair.far.url}/log_run"
+    assert capsys.readouterr().err == (
+        f"notata: run 'run' is not mirrored completely, as its folder {tmp_path}/log_run is gone. If it was moved, "
+        f"finish with: notata sync FOLDER {url}\n"
+    )
+    sync(tmp_path / "moved", url)
+    assert status(pair.there) == "complete"
 
 
 def test_the_backlog_is_reported_in_files_and_bytes(pair: Pair) -> None:

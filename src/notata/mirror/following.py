@@ -18,7 +18,7 @@ from notata._base import keys
 from notata._base.display import counted
 from notata._base.display import size as shown_size
 from notata._base.threads import Event
-from notata.errors import RunDisplacedError
+from notata.errors import NotataError, RunDisplacedError
 from notata.mirror.options import CopyOptions, Room
 from notata.mirror.runs import RunCopy
 from notata.mirror.schedule import Schedule
@@ -87,6 +87,13 @@ class Follower:
             if self._schedule.known.get(entry.key) != entry.version:
                 files, size = files + 1, size + max(0, entry.size - self._log_sizes.get(entry.key, 0))
         return Behind(files, size)
+
+    def is_source_gone(self) -> bool:
+        """Check whether the run's folder was moved or removed, so that it has no metadata.json."""
+        try:
+            return not self._source.exists(keys.METADATA)
+        except NotataError:
+            return False
 
     def copy(self, *, whole: bool) -> bool:
         """Look for changed files, and copy those that are due, or with `whole` all.

@@ -297,7 +297,10 @@ class Mirror:
         except (RunDisplacedError, RunExistsError) as error:
             self._refuse(error)
         except Exception as error:
-            self._retry_later(error)
+            if self._state is not State.FOLLOWING and self._follower.is_source_gone():
+                self._stop_without_source(error)
+            else:
+                self._retry_later(error)
         else:
             return changed
         return True
@@ -338,6 +341,15 @@ class Mirror:
         if isinstance(error, RunExistsError):
             self._log(logging.WARNING, f"Not mirrored: {error}")
             _print_stderr(f"notata: run {self._run_id!r} is not mirrored: {error}")
+
+    def _stop_without_source(self, error: Exception) -> None:
+        """Stop for good, as the folder of the ended run was moved or removed. A line in its log would make it again."""
+        self._refuse(error)
+        remedy = f". If it was moved, finish with: notata sync FOLDER {shlex.quote(self.url)}"
+        _print_stderr(
+            f"notata: run {self._run_id!r} is not mirrored completely, as its folder {self._source.url} is gone"
+            f"{remedy if self._source.shared else ''}"
+        )
 
     # -- at exit -------------------------------------------------------------------------------------------
 
