@@ -199,10 +199,11 @@ def test_sync_as_json_and_what_fails(tmp_path: Path) -> None:
 
 
 def test_sync_says_in_one_line_what_cannot_be_done(tmp_path: Path) -> None:
-    for arguments in (["outputs", "copies"], ["outputs"]):
+    (tmp_path / "index.csv").write_text("run_id\n")
+    for arguments in (["outputs", "copies"], ["outputs"], ["index.csv", "copies"]):
         nowhere = notata("sync", *arguments, folder=tmp_path)
         assert (nowhere.returncode, nowhere.stdout) == (1, "")
-        assert nowhere.stderr.startswith("Error: there is no file at")
+        assert nowhere.stderr.startswith(f"Error: there is no folder with files at {tmp_path}/{arguments[0]}; name the")
     demo_run(tmp_path / "outputs", "a")
     assert "no destination was given" in notata("sync", "outputs/log_a", folder=tmp_path).stderr
     assert "one contains the other" in notata("sync", "outputs/log_a", "outputs", folder=tmp_path).stderr

@@ -304,7 +304,8 @@ class Experiment:
             SweepError: The executor takes no more work, 10 workers in a row were lost, or 30 runs in a row could not
                 begin or be stored. Its `result` has what was done before.
             SweepInterrupted: Ctrl-C was pressed; it is a `KeyboardInterrupt`. After the first Ctrl-C, no run begins,
-                and the sweep ends with those that have begun. A second one leaves them at once.
+                and the sweep ends with those that have begun. A second one leaves them at once, with a plain
+                KeyboardInterrupt.
             ConfigurationError: An argument is invalid, or the task cannot be sent to other processes.
             StorageError: The experiment cannot be listed.
 

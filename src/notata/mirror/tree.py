@@ -308,7 +308,10 @@ def _listed(source: Store, skipped: Gaps) -> dict[str, Entry]:
     """Return the files of the source; a source without any file is an error, as its name may be wrong."""
     here = {entry.key: entry for entry in source.list(skipped=skipped)}
     if not here and not skipped.count:
-        raise RunMissingError(f"there is no file at {source.url}", url=source.url)
+        raise RunMissingError(
+            f"there is no folder with files at {source.url}; name the folder of a run, or one with runs below it",
+            url=source.url,
+        )
     return here
 
 

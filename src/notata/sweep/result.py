@@ -73,7 +73,8 @@ class SweepResult:
         failed: Points whose task raised an exception each time, or whose run could not be stored.
         lost: Points whose worker was killed each time.
         busy: Points whose run another process was still writing at the end.
-        cancelled: Points that were not begun, as the sweep was interrupted.
+        cancelled: Points that were not begun, as the sweep was interrupted. Points of the space that it had not read
+            by then are in no number.
         failures: The points that failed, were lost or are busy, at most 1000 of them.
         seconds: The time that the call took.
     """
