@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import multiprocessing
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from notata.sweep.driver import Driver
 from notata.sweep.engines import Engine
 from notata.sweep.engines import Future as EngineFuture
 from notata.sweep.executors import ThisThread
+from notata.sweep.interrupts import Interrupts
 from notata.sweep.known import Ids
 from notata.sweep.options import Options
 from notata.sweep.point import Outcome
@@ -146,7 +148,7 @@ def test_a_failure_is_tried_again_and_reported() -> None:
     )  # fmt: skip
     assert failure.url == "memory://sweep/failing/runs/log_failing_x_1"
     assert "Marked failed: 1 is bad" in str(failure.log())
-    with pytest.raises(SweepError, match=r"1 points of memory.* no complete run.*failing_x_1: 1 is bad") as caught:
+    with pytest.raises(SweepError, match=r"1 point of memory.* no complete run.*failing_x_1: 1 is bad") as caught:
         result.raise_failures()
     assert caught.value.result is result
     html = result._repr_html_()
@@ -404,6 +406,23 @@ def test_ctrl_c_cancels_the_calls_that_have_not_begun(is_open: bool, monkeypatch
     with pytest.raises(SweepInterrupted) as caught:
         Experiment("interrupted", "memory://sweep").sweep(square, points(), Queueing(), progress=False)
     assert (caught.value.result.complete, caught.value.result.cancelled) == (2, 2)
+
+
+def test_ctrl_c_in_a_forked_worker_is_left_to_the_driver(capfd: pytest.CaptureFixture[str]) -> None:
+    stopped: list[bool] = []
+
+    def child() -> None:
+        signal.raise_signal(signal.SIGINT)
+        assert stopped == []
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    with Interrupts(lambda: stopped.append(True)):
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+        process.join(60)
+    assert process.exitcode == 0
+    assert capfd.readouterr().err == ""
 
 
 def test_the_number_of_calls_in_flight_is_bounded() -> None:

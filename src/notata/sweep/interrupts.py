@@ -10,6 +10,8 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from notata._base.processes import ForkCheck
+
 __all__ = ["Interrupts", "print_in_handler"]
 
 _MESSAGE = (
@@ -20,11 +22,13 @@ _MESSAGE = (
 class Interrupts:
     """A context manager that calls a function at the first Ctrl-C, and raises KeyboardInterrupt at the second.
 
-    It does so in the main thread, if the script has no handler of its own.
+    It does so in the main thread, if the script has no handler of its own. In a forked worker, which Ctrl-C in a terminal
+    reaches too, the first one does nothing: the driver handles it.
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
         self._stop = stop
+        self._fork = ForkCheck()
         self._count = 0
         self._previous: Any = None
 
@@ -38,6 +42,8 @@ class Interrupts:
         self._count += 1
         if self._count > 1:
             raise KeyboardInterrupt
+        if self._fork.is_forked():
+            return
         self._stop()
         print_in_handler(_MESSAGE)
 

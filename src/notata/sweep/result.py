@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from notata._base import keys, notebook
-from notata._base.display import duration
+from notata._base.display import counted, duration
 from notata.errors import RunMissingError, SweepError
 from notata.reader import ExperimentReader, LogReader
 from notata.store import Store
@@ -136,7 +136,8 @@ class SweepResult:
         missing = self.failed + self.lost + self.busy + self.cancelled
         if missing:
             text = "; ".join(f"{one.run_id or dict(one.params)}: {one.reason}" for one in self.failures[:_NAMED])
-            error = SweepError(f"{missing} points of {self.url} have no complete run ({self}). {text}", url=self.url)
+            count = f"{counted(missing, 'point')} of {self.url} {'has' if missing == 1 else 'have'}"
+            error = SweepError(f"{count} no complete run ({self}). {text}", url=self.url)
             error.result = self
             raise error
 
