@@ -432,6 +432,18 @@ def test_each_error_has_its_advice(error: NotataError, advice: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "needed"),
+    [
+        ("distance", "s3:ListBucket; storage.objects.list; on a disk: modes"),
+        ("clock", "s3:PutObject; storage.objects.create; on a disk: modes"),
+        ("fsync", "on a disk: modes"),
+    ],
+)
+def test_the_advice_on_a_refusal_names_the_permissions(name: str, needed: str) -> None:
+    assert advice_on(name, AccessError("no")).endswith(f", and whether they allow it ({needed}).")
+
+
+@pytest.mark.parametrize(
     ("ahead", "state", "told"),
     [
         (5.0, "yes", "it agrees"),

@@ -28,8 +28,10 @@ _SKEWED: Final = 5.0  # seconds; stored times have a resolution of a second, and
 
 _PERMISSIONS: Final = {
     "list": ("s3:ListBucket", "storage.objects.list"),
+    "distance": ("s3:ListBucket", "storage.objects.list"),
     "read": ("s3:GetObject", "storage.objects.get"),
     "write": ("s3:PutObject", "storage.objects.create"),
+    "clock": ("s3:PutObject", "storage.objects.create"),
     "claim": ("s3:PutObject", "storage.objects.create"),
     "swap": ("s3:PutObject", "storage.objects.update"),
     "append": ("s3:PutObject and s3:GetObject", "storage.objects.create and storage.objects.delete"),
@@ -84,8 +86,8 @@ def advice_on(name: str, error: NotataError) -> str:
     if isinstance(error, AccessError):
         if any(code in text for code in ("InvalidAccessKeyId", "SignatureDoesNotMatch")):
             return WRONG_KEY
-        aws, google = _PERMISSIONS.get(name, ("that", "that"))
-        return f"See below where credentials come from, and whether they allow it ({aws}; {google}; on a disk: modes)."
+        needed = "; ".join((*_PERMISSIONS.get(name, ()), "on a disk: modes"))
+        return f"See below where credentials come from, and whether they allow it ({needed})."
     if isinstance(error, FullError):
         return "Make room there, or choose another place."
     if isinstance(error, FolderError):

@@ -22,8 +22,8 @@ _MESSAGE = (
 class Interrupts:
     """A context manager that calls a function at the first Ctrl-C, and raises KeyboardInterrupt at the second.
 
-    It does so in the main thread, if the script has no handler of its own. In a forked worker, which Ctrl-C in a terminal
-    reaches too, the first one does nothing: the driver handles it.
+    It does so in the main thread, if the script has no handler of its own. In a forked worker, which Ctrl-C in a
+    terminal reaches too, the first one does nothing: the driver handles it.
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
