@@ -386,6 +386,8 @@ def test_writers_and_the_end_do_not_wait_for_a_target_that_stalls(pair: Pair) ->
     with pair.logbook(exit_timeout=0.0) as log:
         assert log.mirror is not None
         assert pair.far.line.reached.wait(60)
+        with pytest.raises(DeadlineError, match=r"1 file \(.*\) is not in memory://.*/log_run after 0.01 s"):
+            log.mirror.flush(0.01)
         log.text("notes", "a")
         log.info("a line")
         with pytest.raises(DeadlineError, match=r"3 files \(.* kB\) are not in memory://.*/log_run after 0.01 s"):

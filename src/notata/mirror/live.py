@@ -201,7 +201,8 @@ class Mirror:
             while request in self._requests and self._thread.is_running and self._state is not State.OVER:
                 left = until - self._clock.now()
                 if left <= 0:
-                    raise DeadlineError(f"{self._missing()} are not in {self.url} after {timeout:g} s", url=self.url)
+                    what = self._missing() or "files are"
+                    raise DeadlineError(f"{what} not in {self.url} after {timeout:g} s", url=self.url)
                 self._clock.wait(self._thread.changed, min(left, RETRY_LIMIT))
         if not has_thread:
             self.poll()
@@ -367,6 +368,7 @@ class Mirror:
         """Wait for the rest, at most until the timeout; then report missing files."""
         if self._fork.is_forked():
             return
+        of_run = f" of run {self._run_id!r}"
         try:
             with self._thread.changed:
                 has_thread = self._thread.is_running
@@ -375,24 +377,24 @@ class Mirror:
             elif not self._thread.has_ended(self._exit_began + min(SILENT_WAIT, self._timeout)):
                 if self._timeout > SILENT_WAIT:
                     _print_stderr(
-                        f"notata: {self._missing()} of run {self._run_id!r} are being copied to {self.url}; waiting at "
-                        f"most {self._timeout:g} s"
+                        f"notata: {self._missing(of_run) or 'files are'} being copied to {self.url}; waiting at most "
+                        f"{self._timeout:g} s"
                     )
                 self._thread.has_ended(self._exit_began + self._timeout)
         finally:
             refused = self._state is State.OVER
             self.give_up()
-            if not refused and (missing := self._missing()):
+            if not refused and (missing := self._missing(of_run)):
                 why = f" ({self._target.redacted(str(self.error))})" if self.error else ""
-                _print_stderr(f"notata: {missing} of run {self._run_id!r} are not mirrored yet{why}; {self._remedy()}")
+                _print_stderr(f"notata: {missing} not mirrored yet{why}; {self._remedy()}")
 
-    def _missing(self) -> str:
-        """Return the files that are not copied, for people; empty if there are none."""
+    def _missing(self, of: str = "") -> str:
+        """Return the files that are not copied, as a subject with its verb; empty if there are none."""
         try:
             behind = self.behind
         except Exception as error:  # the folder cannot be read
-            return f"files ({error})"
-        return str(behind) if behind.files else ""
+            return f"files ({error}){of} are"
+        return f"{behind}{of} {'is' if behind.files == 1 else 'are'}" if behind.files else ""
 
     def _remedy(self) -> str:
         if not self._source.shared:
