@@ -298,7 +298,7 @@ class Mirror:
         except (RunDisplacedError, RunExistsError) as error:
             self._refuse(error)
         except Exception as error:
-            if self._state is not State.FOLLOWING and self._follower.is_source_gone():
+            if State.FOLLOWING < self._state < State.OVER and self._follower.is_source_gone():
                 self._stop_without_source(error)
             else:
                 self._retry_later(error)
@@ -346,11 +346,11 @@ class Mirror:
     def _stop_without_source(self, error: Exception) -> None:
         """Stop for good, as the folder of the ended run was moved or removed. A line in its log would make it again."""
         self._refuse(error)
-        remedy = f". If it was moved, finish with: notata sync FOLDER {shlex.quote(self.url)}"
-        _print_stderr(
-            f"notata: run {self._run_id!r} is not mirrored completely, as its folder {self._source.url} is gone"
-            f"{remedy if self._source.shared else ''}"
-        )
+        if self._source.shared:  # files in memory were removed on purpose
+            _print_stderr(
+                f"notata: run {self._run_id!r} is not mirrored completely, as its folder {self._source.url} is gone. If "
+                f"it was moved, finish with: notata sync FOLDER {shlex.quote(self.url)}"
+            )
 
     # -- at exit -------------------------------------------------------------------------------------------
 
