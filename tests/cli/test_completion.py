@@ -105,7 +105,7 @@ def test_completion_ends_silently_without_a_server(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shell", "expected"), [("zsh", "plain\nsync\nMake a copy"), ("fish", "plain\nsync\nMake a copy")]
+    ("shell", "expected"), [("zsh", "plain\nsync\nCopy runs to"), ("fish", "plain\nsync\nCopy runs to")]
 )
 def test_zsh_and_fish(shell: str, expected: str, tmp_path: Path) -> None:
     asked = {"COMP_WORDS": "notata sy", "COMP_CWORD": "1" if shell == "zsh" else "sy"}

@@ -324,7 +324,9 @@ def test_a_terminal_shows_how_many_runs_do_not_match(
 def test_without_an_argument_the_error_names_the_place_that_was_used(command: str, tmp_path: Path) -> None:
     told = notata(command, folder=tmp_path).stderr.splitlines()
     assert told[0].startswith("Error: there is no")
-    assert told[1:] == ["No URL was given, so NOTATA_BASE_DIR or outputs is used; for this folder write ."]
+    assert told[1:] == [
+        "No URL was given, so notata looked in NOTATA_BASE_DIR or outputs. To look in the current folder, pass ."
+    ]
     assert len(notata(command, ".", folder=tmp_path).stderr.splitlines()) <= 1
 
 

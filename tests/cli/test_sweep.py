@@ -141,7 +141,7 @@ def test_a_job_array_is_recognised(folder: Path) -> None:
 def test_a_job_has_the_name_of_a_file(name: str, folder: Path) -> None:
     ended = notata("sweep", "run", task(folder), "space.toml", "--job", name, folder=folder)
     assert ended.returncode == 2
-    assert "it names a file, so write 1 to 100 letters, digits" in ended.stderr
+    assert "it becomes a file name, so use 1 to 100 letters, digits" in ended.stderr
     assert not (folder / "runs").exists()
 
 

@@ -252,7 +252,7 @@ def test_a_terminal_shows_the_columns_that_fit(tmp_path: Path) -> None:
     assert plain[1].split()[:3] == ["a", "0.123457", "1.12346"]
     assert all(len(line) <= 80 for line in plain[:2])
     left_out = 23 - len(plain[0].split())
-    assert plain[2].startswith(f"{left_out} more columns would not fit: ")
+    assert plain[2].startswith(f"{left_out} more columns did not fit: ")
     assert plain[3] == "1 run: 1 complete; " + plain[3].rpartition("; ")[2]
     chosen = terminal("table", ".", "--columns", "note", folder=tmp_path, columns=80)[1].decode()
     assert "x" * 40 + "…" in chosen
@@ -269,7 +269,7 @@ def test_long_ids_and_what_all_runs_share_leave_room_for_what_differs(
     told = notata("table", ".", folder=tmp_path, COLUMNS="80").stdout.splitlines()
     assert told[0].split() == ["run_id", "order", "status", "error"]
     assert told[1].split() == [f"order_2_{'x' * 16}…{'x' * 15}", "2", "complete", "0.25"]
-    assert told[3].startswith("1 more column would not fit: solver; ")
+    assert told[3].startswith("1 more column did not fit: solver; ")
     whole = notata("table", ".", "--columns", "run_id", folder=tmp_path, COLUMNS="40").stdout
     assert f"order_4_{'x' * 60}\n" in whole
 

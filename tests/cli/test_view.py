@@ -202,7 +202,7 @@ def test_a_missing_browser_is_reported_and_the_page_is_served(log: Logbook, tmp_
     with viewing(str(tmp_path), folder=tmp_path, BROWSER="no-such-browser", PATH="") as view:
         assert view.process.stdout is not None
         line = view.process.stdout.readline()
-        assert line == "No browser was found on this machine: open the address above in one\n"
+        assert line == "No browser was found on this machine: open the address above in a browser\n"
         assert view.get("/").status == 200
         assert view.end()[0] == 0
 

@@ -43,8 +43,8 @@ __all__ = ["main"]
 def main() -> None:
     """Inspect, compare, copy, check and remove recorded runs, on a disk or in a bucket.
 
-    URL is a local path or any fsspec URL. It names a run, an experiment or a folder of runs, or it is a quoted pattern.
-    Default: the environment variable NOTATA_BASE_DIR, else outputs.
+    URL is a local path or any fsspec URL. It names a run, an experiment or a folder of runs, or is a quoted pattern. If
+    you give no URL, notata uses the environment variable NOTATA_BASE_DIR, or else the folder outputs.
     """
 
 

@@ -32,13 +32,20 @@ _LOOKED_AT = 8192  # bytes that decide whether a file is shown as text
         "notata cat 's3://bucket/sweep/log_*/artifacts/debug/traceback.txt' --status failed",
         "notata cat --raw gs://bucket/outputs/log_a/plots/energy.png > energy.png",
     ),
-    epilog="Exit code: 0; 1 a file is missing or is a folder, or no run matches; 2 usage; 3 storage, or a file is "
-    "damaged.",
+    epilog="Exit codes: 0 success; 1 a file is missing or is a folder, or no run matches; 2 usage error; 3 storage "
+    "error, or a file is damaged.",
 )
 @click.argument("urls", metavar="URL...", nargs=-1, required=True)
-@click.option("--raw", is_flag=True, help="Print the bytes of any file, npy, npz, pickle, parquet and png too.")
-@click.option("--stats/--no-stats", default=True, help="Compute statistics of arrays, which reads the whole array.")
-@click.option("--head", type=click.IntRange(min=0), default=6, help="Show N first values of an array. Default: 6.")
+@click.option("--raw", is_flag=True, help="Print every file unchanged, including npy, npz, pickle, parquet and png.")
+@click.option(
+    "--stats/--no-stats", default=True, help="Compute statistics of arrays. This reads each array completely."
+)
+@click.option(
+    "--head",
+    type=click.IntRange(min=0),
+    default=6,
+    help="Number of values to show from the start of an array. Default: 6.",
+)
 @searching(filter_options)
 def cat(asked: Asked, raw: bool, stats: bool, head: int) -> None:
     """Print files, one after the other.
@@ -46,7 +53,7 @@ def cat(asked: Asked, raw: bool, stats: bool, head: int) -> None:
     URL is any file, or a quoted pattern. Text and files of unknown formats are printed unchanged. An npy or npz file
     is shown as shape, dtype, statistics and first values. A pickle is never loaded: the command shows which functions
     it would call and which objects it would create. A parquet file is shown as its columns, a png file as its size in
-    pixels. With --status or --where, URL is a pattern that matches files in runs.
+    pixels. With --status or --where, URL must be a pattern that matches files in runs.
     """
     from notata.errors import NotataError
     from notata.search import contents

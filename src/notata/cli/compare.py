@@ -42,20 +42,27 @@ def _parts(_context: click.Context, _parameter: click.Parameter, value: str | No
         "notata compare outputs/log_a s3://bucket/outputs/log_a --only files --content",
         "notata compare log_a log_b --only params,metrics --tolerance 1e-6 --json",
     ),
-    epilog="Exit code: 0 no relevant difference; 1 the runs differ, or one does not exist; 2 usage; 3 some files need "
-    "--content to be compared, or a storage failed.",
+    epilog="Exit codes: 0 no relevant difference; 1 the runs differ, or one does not exist; 2 usage error; 3 some "
+    "files need --content to be compared, or a storage failed.",
 )
 @click.argument("a", metavar="A", shell_complete=complete_url)
 @click.argument("b", metavar="B", shell_complete=complete_url)
-@click.option("--only", callback=_parts, metavar="PARTS", help="Some of run,params,metrics,environment,files.")
+@click.option(
+    "--only",
+    callback=_parts,
+    metavar="PARTS",
+    help="Compare only these parts, some of run,params,metrics,environment,files.",
+)
 @click.option("--all", "everything", is_flag=True, help="Show equal values too.")
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
     default=0.0,
-    help="Numbers are equal if they differ by at most this fraction of the larger one.",
+    help="Treat numbers as equal if they differ by at most this fraction of the larger one.",
 )
-@click.option("--content", is_flag=True, help="Download files that sizes and checksums alone cannot compare.")
+@click.option(
+    "--content", is_flag=True, help="Download files if their sizes and checksums do not show whether they are equal."
+)
 @storage_option()
 @storage_option("--a-option", of=", of A alone")
 @storage_option("--b-option", of=", of B alone")

@@ -16,22 +16,22 @@ _VARIABLE: Final = "_NOTATA_COMPLETE"
 
 @click.command(
     cls=Command,
-    short_help="Print the script for shell completion.",
+    short_help="Print a script for shell completion.",
     examples=(
         "notata completion bash > ~/.local/share/bash-completion/completions/notata",
         "notata completion zsh > ~/.zfunc/_notata   # with fpath+=~/.zfunc before compinit in ~/.zshrc",
         "notata completion fish > ~/.config/fish/completions/notata.fish",
-        'eval "$(notata completion bash)"           # for this shell alone',
+        'eval "$(notata completion bash)"           # for this shell only',
     ),
-    epilog="Exit code: 0; 2 usage.",
+    epilog="Exit codes: 0 success; 2 usage error.",
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the script with which SHELL completes commands, options, local paths and names in a bucket.
+    """Print a script that lets SHELL complete commands, options, local paths and names in a bucket.
 
-    To complete a bucket URL, notata lists one folder, for at most three seconds. It uses the storage options earlier on
-    the line, those of fsspec's configuration and those of the environment. Errors are not shown.
+    To complete a bucket URL, notata lists one folder, for at most three seconds. It uses the storage options that are
+    earlier on the line, in fsspec's configuration and in the environment. Errors are not shown.
     """
     from click.shell_completion import ShellComplete, get_completion_class
 

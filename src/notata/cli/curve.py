@@ -18,14 +18,15 @@ __all__ = ["curve"]
 
 @click.command(
     cls=Command,
-    short_help="Draw values over time of many runs in the terminal.",
+    short_help="Plot values over time, for one or many runs, in the terminal.",
     examples=(
         "notata curve outputs/log_pendulum -y loss",
         "notata curve outputs/sweep -y loss --log --sort loss.min -n 5",
         "notata curve -f s3://bucket/outputs --status running -y loss -y val/loss --smooth 0.9",
         "notata curve outputs --series residual -x time -y r --csv > residuals.csv",
     ),
-    epilog="Exit code: 0; 1 no curve found, or with -f a run did not end as complete; 2 usage; 3 storage.",
+    epilog="Exit codes: 0 success; 1 no curve found, or with -f a run did not end as complete; 2 usage error; 3 "
+    "storage error.",
 )
 @urls_argument
 @click.option(
@@ -33,8 +34,8 @@ __all__ = ["curve"]
     "y",
     multiple=True,
     metavar="COLUMN",
-    help="Column to draw, or a quoted pattern; may be repeated, for curves in one picture. Default: each column in a "
-    "picture of its own.",
+    help="Column to plot, or a quoted pattern. Repeat the option to show several columns in one plot. Default: a "
+    "separate plot for each column.",
 )
 @click.option(
     "-x",
@@ -42,41 +43,47 @@ __all__ = ["curve"]
     default="step",
     show_default=True,
     metavar="[step|time|relative|COLUMN]",
-    help="Coordinate: step, time of day, time since the first row of a run, or a column.",
+    help="Horizontal axis: step, time of day, time since the first row of a run, or a column.",
 )
-@click.option("--series", default="scalars", show_default=True, metavar="NAME", help="Series of the columns.")
-@click.option("--workers", is_flag=True, help="Draw the series of workers too.")
+@click.option(
+    "--series", default="scalars", show_default=True, metavar="NAME", help="Series that contains the columns."
+)
+@click.option("--workers", is_flag=True, help="Plot the series of workers too.")
 @click.option(
     "--smooth",
     type=click.FloatRange(min=0, max=1, max_open=True),
     default=0.0,
     metavar="WEIGHT",
-    help="Exponential moving average, from 0 to less than 1.",
+    help="Smooth with an exponential moving average of this weight, from 0 to less than 1.",
 )
-@click.option("--log", is_flag=True, help="Logarithmic vertical axis.")
+@click.option("--log", is_flag=True, help="Use a logarithmic vertical axis.")
 @click.option(
-    "--width", type=click.IntRange(min=20), metavar="N", help="Characters of a row. Default: as the terminal."
+    "--width", type=click.IntRange(min=20), metavar="N", help="Width in characters. Default: fit the terminal."
 )
-@click.option("--height", type=click.IntRange(min=6), metavar="N", help="Rows of a picture. Default: as the terminal.")
-@click.option("-f", "--follow", is_flag=True, help="Draw again when rows are added, until the runs have ended.")
+@click.option(
+    "--height", type=click.IntRange(min=6), metavar="N", help="Height of a plot in lines. Default: fit the terminal."
+)
+@click.option("-f", "--follow", is_flag=True, help="Redraw when rows are added, until the runs have ended.")
 @click.option(
     "--interval",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Time between two polls; up to ten times as long without new rows.  [default: 1 on a local disk, else 2]",
+    help="Time between polls; up to ten times longer while there are no new rows.  [default: 1 on a local disk, else "
+    "2]",
 )
-@click.option("--csv", "as_csv", is_flag=True, help="CSV with a header (RFC 4180), one row for each point.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header (RFC 4180), one row per point.")
 @searching(picking_options)
 def curve(asked: Asked, follow: bool, interval: float | None, as_csv: bool, **given: Any) -> None:
-    """Draw columns of a series over the steps of many runs, or print them as JSON or CSV.
+    """Plot columns of a series over the steps of one or many runs, or print them as JSON or CSV.
 
-    On a terminal, curves have colours. In a pipe, or with NO_COLOR, each curve has a character of its own. The legend
-    names the parameters that differ between the runs, or else their ids, and the last, smallest and largest value.
+    On a terminal, each curve has its own colour. In a pipe, or with NO_COLOR, each curve has its own character. The
+    legend shows the parameters that differ between the runs, or else their ids, and the last, smallest and largest
+    value of each curve.
     """
     if as_csv and asked.as_json:
         raise click.UsageError("--csv and --json cannot be combined")
     if (as_csv or asked.as_json) and (given["log"] or given["width"] or given["height"]):
-        raise click.UsageError("--log, --width and --height are for pictures, not for --json and --csv")
+        raise click.UsageError("--log, --width and --height apply to plots, not to --json and --csv")
     from notata.cli.curve_output import Options
 
     options = Options(**given)

@@ -22,13 +22,13 @@ __all__ = ["demo"]
     ),
 )
 @click.argument("url", required=False)
-@click.option("--run-id", help="Name of the run with every kind of file. Default: a generated one.")
+@click.option("--run-id", help="Id of the run with every kind of file. Default: a generated id.")
 @storage_option()
 def demo(url: str | None, run_id: str | None, storage_options: dict[str, Any]) -> None:
     """Integrate the Lorenz system: record one run with every kind of file, and a sweep of seven short runs with curves.
 
-    Show the files of the run, and write a report of all runs to URL/report.html. Runs of the sweep that an earlier demo
-    recorded there are kept.
+    The command then lists the files of the run, and writes a report of all runs to URL/report.html. It keeps runs of
+    the sweep that an earlier demo recorded there.
 
     URL is any fsspec URL or path. Default: the environment variable NOTATA_BASE_DIR, else outputs.
     """

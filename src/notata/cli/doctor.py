@@ -21,14 +21,14 @@ _CODES = {"no": STORAGE, "poor": NOTHING}
 
 @click.command(
     cls=Command,
-    short_help="Check whether a storage can hold runs, and how to fix it if not.",
+    short_help="Check whether a storage can hold runs, and show how to fix problems.",
     examples=(
         "notata doctor",
         "notata doctor s3://bucket/outputs -o endpoint_url=http://127.0.0.1:9000",
         "notata doctor gs://bucket/outputs --read-only --json",
     ),
-    epilog="Exit code: 0 all checks pass; 1 a check is poor, such as a slow or unprotected storage; 2 the URL is "
-    "wrong; 3 runs cannot be kept there.",
+    epilog="Exit codes: 0 all checks pass; 1 a check is poor, for example because the storage is slow or "
+    "unprotected; 2 the URL is wrong; 3 the storage cannot hold runs.",
 )
 @click.argument("url", required=False, shell_complete=complete_url)
 @click.option("--read-only", is_flag=True, help="Write nothing.")
@@ -37,7 +37,7 @@ _CODES = {"no": STORAGE, "poor": NOTHING}
     type=click.FloatRange(min=0, min_open=True),
     default=5.0,
     show_default=True,
-    help="Seconds for one request.",
+    help="Seconds to wait for each request.",
 )
 @storage_option()
 @json_option
@@ -50,9 +50,10 @@ def doctor(
     storage_options: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Check whether URL can be reached, listed, read and written, and how to fix each check that fails.
+    """Check whether URL can be reached, listed, read and written, and show how to fix each check that fails.
 
-    The command writes some small files into a hidden folder below URL, .notata-…, and removes them. It shows no secret.
+    The command writes a few small files to a hidden folder below URL, .notata-…, and removes them afterwards. It does
+    not print secrets.
     """
     from notata.search import diagnose
 

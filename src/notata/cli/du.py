@@ -32,7 +32,7 @@ __all__ = ["du"]
 )
 @urls_argument
 @click.option("-d", "--depth", type=click.IntRange(min=0), help="Show folders up to this depth below URL.")
-@click.option("-s", "--summarize", is_flag=True, help="Show only a total for each URL, as -d 0.")
+@click.option("-s", "--summarize", is_flag=True, help="Show only a total for each URL; the same as -d 0.")
 @click.option("-a", "--all", "files", is_flag=True, help="Show files too.")
 @click.option(
     "--by",
@@ -41,7 +41,7 @@ __all__ = ["du"]
     help="Group sizes by folder, by run, or by the suffix of file names. Default: folder.",
 )
 @click.option(
-    "--sort", "order", type=click.Choice(["name", "size"]), help="Order by name, or by size, the largest first."
+    "--sort", "order", type=click.Choice(["name", "size"]), help="Sort by name, or by size with the largest first."
 )
 @click.option("-c", "--total", is_flag=True, help="Show the sum of all URLs at the end.")
 @size_option

@@ -22,26 +22,29 @@ __all__ = ["export"]
         "notata export outputs --where 'age < days(7)' --series 'val/*' --long --parquet s3://bucket/week",
         "notata export outputs/sweep --csv sweep.csv",
     ),
-    epilog="Exit code: 0; 1 no run found, or no such series; 2 usage; 3 storage.",
+    epilog="Exit codes: 0 success; 1 no run found, or no such series; 2 usage error; 3 storage error.",
 )
 @urls_argument
 @click.option(
     "--parquet",
     metavar="FOLDER_OR_FILE",
     shell_complete=complete_url,
-    help="Folder for the files, a path or any fsspec URL; or a file name.parquet for the table of runs alone.",
+    help="Folder to write to, as a path or any fsspec URL; or a file name.parquet, for the table of runs only.",
 )
-@click.option("--csv", metavar="FOLDER_OR_FILE", shell_complete=complete_url, help="The same as CSV.")
+@click.option("--csv", metavar="FOLDER_OR_FILE", shell_complete=complete_url, help="The same, but as CSV.")
 @click.option(
-    "--series", multiple=True, metavar="NAME", help="Series, or quoted patterns; may be repeated. Default: all."
+    "--series",
+    multiple=True,
+    metavar="NAME",
+    help="Series to export, or a quoted pattern; may be repeated. Default: all.",
 )
 @click.option("--no-series", is_flag=True, help="Write only the table of runs.")
-@click.option("--long", is_flag=True, help="Write all series to one file with a row for each value.")
+@click.option("--long", is_flag=True, help="Write all series to one file, with one row per value.")
 @click.option("--workers", is_flag=True, help="Include the series of workers.")
 @click.option("--repeated", is_flag=True, help="Include rows of earlier attempts that a resumed run repeated.")
 @names_option
 @click.option("--fresh", is_flag=True, help="Read every run; do not use index.csv or an index.")
-@storage_option("--output-option", "output_options", of=", of the output alone")
+@storage_option("--output-option", "output_options", of=" for the output only")
 @searching(picking_options)
 def export(
     asked: Asked,
@@ -52,11 +55,12 @@ def export(
     output_options: dict[str, Any],
     **options: Any,
 ) -> None:
-    """Write the runs at or below each URL as tables for other programs: one of runs, and one of each series.
+    """Write the runs at or below each URL as tables for other programs: one table of the runs, and one for each series.
 
-    The folder gets runs.parquet, with parameters, status, times and metrics, and series/NAME.parquet with run_id, step,
-    time and the columns of a series; with --long, series.parquet. Existing files of these names are replaced. Types
-    are kept: times, integers, NaN; nested values are JSON. Needs the extra 'tables' (pyarrow).
+    The command writes runs.parquet, with parameters, status, times and metrics, and for each series a file
+    series/NAME.parquet with run_id, step, time and the columns of the series. With --long, it writes one file
+    series.parquet instead. Existing files with these names are replaced. Times, integers and NaN keep their types;
+    nested values become JSON. The command needs the extra 'tables' (pyarrow).
     """
     from notata import search
 

@@ -76,7 +76,7 @@ _USUAL: Final = gc.get_threshold()
 
 _COMPLETE: Final = "_NOTATA_COMPLETE"  # set by a shell that requests completions
 
-_EXIT_CODES: Final = "Exit code: 0; 1 nothing found; 2 usage; 3 storage."
+_EXIT_CODES: Final = "Exit codes: 0 success; 1 nothing found; 2 usage error; 3 storage error."
 
 _ERRORS_SHOWN: Final = 100  # errors that a command prints one by one
 
@@ -201,7 +201,7 @@ def _end(ctx: click.Context, error: Exception) -> NoReturn:
         _drop_output()
         output.error_line(f"Error: cannot write the output: {error.strerror}")
     elif isinstance(error, MemoryError):
-        output.error_line("Error: not enough memory for this request. Name fewer runs or files.")
+        output.error_line("Error: not enough memory for this request. Name fewer runs or files")
     elif isinstance(error, RecursionError):
         output.error_line("Error: a file of these runs is nested too deeply. Name fewer runs to find the file.")
     elif isinstance(error, FileNotFoundError) and not _has_current_folder():
@@ -267,7 +267,10 @@ class ErrorCollector:
         is_new = self._print_once(error)
         code = code_of(error)
         if is_new and code == NOTHING and click.get_current_context().params.get("urls", ()) is None:
-            output.error_line("No URL was given, so NOTATA_BASE_DIR or outputs is used; for this folder write .")
+            output.error_line(
+                "No URL was given, so notata looked in NOTATA_BASE_DIR or outputs. To look in the "
+                "current folder, pass ."
+            )
         self.code = max(self.code, code)
 
     def _print_once(self, error: Exception) -> bool:
@@ -354,8 +357,8 @@ def storage_option(*names: str, of: str = "") -> Callable[[_Function], _Function
         multiple=True,
         callback=_pairs,
         metavar="KEY=VALUE",
-        help=f"Option for fsspec{of}; may be repeated. Keep secrets in the environment or in fsspec's "
-        "configuration instead.",
+        help=f"Option to pass to fsspec{of}; may be repeated. Do not put secrets here: set them in the environment or "
+        "in fsspec's configuration.",
     )
 
 
@@ -379,7 +382,9 @@ def complete_url(context: click.Context, parameter: click.Parameter, incomplete:
 
 def json_option(function: _Function) -> _Function:
     """Add ``--json``, as the argument `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, for programs.")(
+        function
+    )
 
 
 def progress_option(function: _Function) -> _Function:
@@ -396,7 +401,8 @@ def size_option(function: _Function) -> _Function:
         " /-b",
         "human",
         default=None,
-        help="Show sizes as 3.5 MB, or in bytes. Default: as 3.5 MB on a terminal.",
+        help="Show sizes in readable units (3.5 MB), or in bytes. Default: readable units on a terminal, bytes "
+        "elsewhere.",
     )(function)
 
 

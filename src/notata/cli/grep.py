@@ -37,12 +37,19 @@ _COUNT: Final = click.IntRange(min=0)
         "notata grep Traceback outputs --status failed --where 'dt < 0.1'",
         "notata grep -c WARNING outputs | sort -t: -k2 -n",
     ),
-    epilog="Exit code: 0 a line matches; 1 none does; 2 usage; 3 storage.",
+    epilog="Exit codes: 0 a line matches; 1 no line matches; 2 usage error; 3 storage error.",
 )
 @click.argument("arguments", metavar="PATTERN [URL]...", nargs=-1)
-@click.option("-e", "--regexp", "patterns", multiple=True, metavar="PATTERN", help="A pattern; all arguments are URLs.")
-@click.option("-i", "--ignore-case", is_flag=True, help="Ignore upper and lower case.")
-@click.option("-F", "--fixed-strings", "fixed", is_flag=True, help="Match patterns as plain text.")
+@click.option(
+    "-e",
+    "--regexp",
+    "patterns",
+    multiple=True,
+    metavar="PATTERN",
+    help="Search for this pattern; all arguments are then URLs.",
+)
+@click.option("-i", "--ignore-case", is_flag=True, help="Do not distinguish upper and lower case.")
+@click.option("-F", "--fixed-strings", "fixed", is_flag=True, help="Treat patterns as plain text.")
 @click.option("-w", "--word-regexp", "words", is_flag=True, help="Match whole words only.")
 @click.option("-x", "--line-regexp", "whole", is_flag=True, help="Match whole lines only.")
 @click.option("-v", "--invert-match", "invert", is_flag=True, help="Print the lines that do not match.")
@@ -50,14 +57,27 @@ _COUNT: Final = click.IntRange(min=0)
 @click.option("-l", "--files-with-matches", "names_only", is_flag=True, help="Print only the names of matching files.")
 @click.option("-c", "--count", "counts", is_flag=True, help="Print only the number of matching lines of each file.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing; stop at the first match.")
-@click.option("-m", "--max-count", "most", type=_COUNT, metavar="N", help="Stop each file after N matches.")
+@click.option("-m", "--max-count", "most", type=_COUNT, metavar="N", help="Stop after N matches in each file.")
 @click.option("-A", "--after-context", "after", type=_COUNT, metavar="N", help="Print N lines after a match.")
 @click.option("-B", "--before-context", "before", type=_COUNT, metavar="N", help="Print N lines before a match.")
-@click.option("-C", "--context", "around", type=_COUNT, metavar="N", help="Print N lines before and after.")
-@click.option("-H", "--with-filename/--no-filename", "names", default=None, help="Print names of files, or none.")
-@click.option("--include", multiple=True, metavar="GLOB", help="Search only files of this name, or path with a slash.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Skip files of this name, or path with a slash.")
-@click.option("--logs", is_flag=True, help="Search only logs and output.txt, also of workers.")
+@click.option("-C", "--context", "around", type=_COUNT, metavar="N", help="Print N lines before and after a match.")
+@click.option(
+    "-H",
+    "--with-filename/--no-filename",
+    "names",
+    default=None,
+    help="Print the name of the file with each line, or never.",
+)
+@click.option(
+    "--include",
+    multiple=True,
+    metavar="GLOB",
+    help="Search only files with a matching name, or path if GLOB has a slash.",
+)
+@click.option(
+    "--exclude", multiple=True, metavar="GLOB", help="Skip files with a matching name, or path if GLOB has a slash."
+)
+@click.option("--logs", is_flag=True, help="Search only logs and output.txt, including those of workers.")
 @click.option("-r", "-R", "--recursive", is_flag=True, hidden=True, expose_value=False)  # accepted by habit from grep
 @searching(filter_options)
 def grep(
@@ -79,7 +99,7 @@ def grep(
     """Print the lines of runs that match PATTERN, a Python regular expression.
 
     URL is a run, an experiment, any folder with runs below it, a file, or a quoted pattern. The command searches the
-    logs of runs, and files whose suffix says that they are text; with --include, files of any kind.
+    logs of runs, and files that are text according to their suffix; with --include, files of any kind.
     """
     if not patterns and not arguments:
         raise click.UsageError("Missing argument 'PATTERN'.")

@@ -24,23 +24,24 @@ _LISTED: Final = 20  # runs with parts that were left out
 @click.command(
     "import",
     cls=Command,
-    short_help="Make runs from the files of MLflow, TensorBoard, Sacred, DVCLive or W&B.",
+    short_help="Import runs from MLflow, TensorBoard, Sacred, DVCLive or W&B.",
     examples=(
         "notata import mlruns mlruns outputs",
         "notata import tensorboard lightning_logs s3://bucket/outputs --dry-run",
         "notata import sacred my_runs outputs --update",
     ),
-    epilog="Exit code: 0; 1 there is no run at SOURCE; 2 usage; 3 storage, or some runs could not be imported.",
+    epilog="Exit codes: 0 success; 1 there is no run at SOURCE; 2 usage error; 3 storage error, or some runs could "
+    "not be imported.",
 )
 @click.argument("kind", type=click.Choice(_KINDS), metavar="mlruns|tensorboard|sacred|dvclive|wandb")
 @click.argument("source", shell_complete=complete_url)
 @click.argument("destination", required=False, shell_complete=complete_url)
-@click.option("--update", is_flag=True, help="Import runs again that have changed in the source.")
+@click.option("--update", is_flag=True, help="Import runs again if they have changed in the source.")
 @click.option("--deleted", is_flag=True, help="Also import runs that were deleted in MLflow.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; list the runs that would be imported.")
 @storage_option()
-@storage_option("--source-option", of=", of the source alone")
-@storage_option("--destination-option", of=", of the destination alone")
+@storage_option("--source-option", of=" for the source only")
+@storage_option("--destination-option", of=" for the destination only")
 @json_option
 @progress_option
 def import_command(
@@ -56,11 +57,11 @@ def import_command(
     as_json: bool,
     progress: bool | None,
 ) -> None:
-    """Make runs in DESTINATION from what another tool left at SOURCE; nothing at SOURCE is changed.
+    """Import the runs of another tool from SOURCE to DESTINATION; nothing at SOURCE is changed.
 
-    Runs keep their ids and times. Those of an experiment go to DESTINATION/<experiment>/runs, others to
-    DESTINATION/runs. Start the command again after an interruption or for new runs: it skips what is there. Errors are
-    listed for runs that cannot be imported; all others are imported.
+    Runs keep their ids and times. Runs of an experiment go to DESTINATION/<experiment>/runs, others to
+    DESTINATION/runs. To continue after an interruption, or to import new runs, start the command again: it skips runs
+    that are already there. If some runs cannot be imported, the command lists the errors and imports all others.
     """
     from notata.importing import import_runs
 

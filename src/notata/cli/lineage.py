@@ -30,34 +30,35 @@ _INDENT: Final = ("├─ ", "│  ", "└─ ", "   ")
         "notata lineage outputs/log_mesh --down --in outputs --in s3://bucket/archive",
         "notata lineage outputs/log_fit --dot | dot -Tsvg > lineage.svg",
     ),
-    epilog="Exit code: 0; 1 no run, or an input has changed or its run is missing; 2 usage; 3 storage.",
+    epilog="Exit codes: 0 success; 1 no run found, an input has changed, or its run is missing; 2 usage error; 3 "
+    "storage error.",
 )
 @click.argument("url", shell_complete=complete_url)
-@click.option("--up", is_flag=True, help="Only what the run was made from.")
-@click.option("--down", is_flag=True, help="Only the runs that were made from it.")
+@click.option("--up", is_flag=True, help="Show only what the run was made from.")
+@click.option("--down", is_flag=True, help="Show only the runs that were made from it.")
 @click.option(
     "--in",
     "within",
     multiple=True,
     metavar="URL",
     shell_complete=complete_url,
-    help="Look here for runs that were made from it; may be repeated. Default: the base folder of the run.",
+    help="Folder to search for runs that were made from it; may be repeated. Default: the base folder of the run.",
 )
 @click.option(
     "--follow",
     multiple=True,
     metavar="URL",
     shell_complete=complete_url,
-    help="Look at runs below this place, too; may be repeated. Runs elsewhere are named, but not looked at.",
+    help="Also read runs below this URL; may be repeated. Runs elsewhere are named, but not read.",
 )
 @click.option(
     "--moved",
     multiple=True,
     metavar="URL",
-    help="Where the base folder of the run was before it was moved or copied; may be repeated.",
+    help="Earlier URL of the base folder, if it was moved or copied; may be repeated.",
 )
 @click.option("--depth", type=click.IntRange(1, 200), default=20, show_default=True, metavar="N", help="Generations.")
-@click.option("--dot", is_flag=True, help="Text for Graphviz.")
+@click.option("--dot", is_flag=True, help="Print the graph in the DOT language of Graphviz.")
 @storage_option()
 @json_option
 def lineage(
@@ -72,10 +73,11 @@ def lineage(
     storage_options: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Show the inputs, the parent and the repeated run of a run, theirs, and so on; and the runs that used its files.
+    """Show what a run was made from, over several generations, and the runs that used its files.
 
-    Inputs are those that the script has recorded with log.input. An input of another run is compared with what the
-    manifest of that run says now. Addresses in a run folder are followed only below its base folder, --in and --follow.
+    A run is made from its parent, the run that it repeats, and the inputs that its script recorded with log.input. If
+    an input is a file of another run, it is compared with the current manifest of that run. The command follows an
+    address in a run folder only if it is below the base folder, --in or --follow.
     """
     from notata.search.tracing import lineage as find
 

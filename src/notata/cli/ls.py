@@ -33,18 +33,18 @@ _REASON = 80  # characters of a failure reason shown to people
     ),
 )
 @urls_argument
-@click.option("-l", "--long", is_flag=True, help="Show start, files, host, failure reason and URL too.")
+@click.option("-l", "--long", is_flag=True, help="Also show start, number of files, host, failure reason and URL.")
 @fresh_option
 @searching(picking_options)
 def ls(asked: Asked, long: bool, fresh: bool) -> None:
     """List the runs at or below each URL, at any depth.
 
-    On a terminal ages and sizes are human-readable, and 'running?' marks a run whose state is unknown. In a pipe there
-    is one run a line, with tabs: ages and durations in seconds, sizes in bytes, and times as ISO 8601. If a run is
-    pinned, the last column says so.
+    On a terminal, ages and sizes are human-readable, and 'running?' marks a run whose state is unknown. In a pipe, each
+    run is one line with tabs between its columns: ages and durations in seconds, sizes in bytes, and times as ISO 8601.
+    The last column marks pinned runs.
 
-    The runs of an experiment with more than 10,000 of them come from its index, without their sizes. A note says how
-    old it is.
+    If an experiment has more than 10,000 runs, the command lists them from its index, without their sizes. A note shows
+    how old the index is.
     """
     from notata.search import runs
 

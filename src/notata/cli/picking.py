@@ -96,7 +96,7 @@ def _together(*options: Callable[[_Function], _Function]) -> Callable[[_Function
 where_option: Callable[[_Function], _Function] = click.option(
     "--where",
     metavar="EXPRESSION",
-    help="Only runs that match this filter, such as 'omega > 1 and age < days(2)'.",
+    help="Select only runs that match this filter, such as 'omega > 1 and age < days(2)'.",
 )
 """Add ``--where``."""
 
@@ -107,7 +107,7 @@ filter_options = _together(
         metavar=f"[{'|'.join(_STATUSES)}]",
         callback=_statuses,
         shell_complete=_complete_statuses,
-        help="Only runs with this status; several are separated by commas or repeated options.",
+        help="Select only runs with this status. Separate several with commas, or repeat the option.",
     ),
     where_option,
 )
@@ -118,7 +118,7 @@ picking_options = _together(
     click.option(
         "--sort",
         metavar="KEY",
-        help="Order by name, status, started, ended, age, seconds, size, files, a parameter or a metric.",
+        help="Sort by name, status, started, ended, age, seconds, size, files, a parameter or a metric.",
     ),
     click.option("-r", "--reverse", is_flag=True, help="Reverse the order."),
     click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N runs."),
@@ -127,7 +127,7 @@ picking_options = _together(
 
 
 fresh_option = click.option(
-    "--fresh", is_flag=True, help="Look at every run, also if an experiment has a large index of them."
+    "--fresh", is_flag=True, help="Look at every run, even in a large experiment that has an index."
 )
 """Add ``--fresh``."""
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["pin", "unpin"]
 
 _recursive = click.option(
-    "-r", "--recursive", is_flag=True, help="All runs at or below URL, if URL itself is not a run."
+    "-r", "--recursive", is_flag=True, help="Include all runs at or below URL, if URL itself is not a run."
 )
 
 
@@ -37,7 +37,7 @@ def pin(asked: Asked, recursive: bool) -> None:
     """Protect runs from removal: 'notata rm' keeps them, and so does 'notata sync --delete'.
 
     URL is a run, or a quoted pattern that matches runs; with -r also an experiment or a folder of runs. Running runs
-    can be pinned, too. A Logbook with overwrite=True does not replace a pinned run. 'notata unpin' undoes it.
+    can be pinned too. A Logbook with overwrite=True does not replace a pinned run. 'notata unpin' undoes it.
     """
     from notata.search.pinning import pin
 

@@ -40,8 +40,8 @@ def _date(_context: click.Context, _parameter: click.Parameter, text: str | None
         "notata publish outputs/sweep --author 'Ada Lovelace <0000-0002-1825-0097>'",
         "notata publish s3://bucket/outputs --exclude '*.ckpt' -o s3://bucket/crates/all.zip",
     ),
-    epilog="Exit code: 0 the crate was written; 1 there is no run, or none matches; 2 usage, a run that has not ended, "
-    "or an output that exists; 3 a file has changed since the end of its run, or a place cannot be read or written.",
+    epilog="Exit codes: 0 the crate was written; 1 no run found; 2 usage error, a run has not ended, or the output "
+    "exists already; 3 a file has changed since its run ended, or a storage cannot be read or written.",
 )
 @urls_argument
 @click.option(
@@ -51,10 +51,15 @@ def _date(_context: click.Context, _parameter: click.Parameter, text: str | None
     default="crate.zip",
     show_default=True,
     metavar="FILE_OR_URL",
-    help="The crate: a zip file, or a folder if the name does not end with .zip; a path or any fsspec URL.",
+    help="Where to write the crate, as a path or any fsspec URL: a zip file, or a folder if the name does not end "
+    "with .zip.",
 )
-@click.option("--name", metavar="TEXT", help="Title. Default: the id of the run, or the name of the place.")
-@click.option("--description", metavar="TEXT", help="Description. Default: the number and ids of the runs.")
+@click.option(
+    "--name", metavar="TEXT", help="Title of the crate. Default: the id of the run, or the name of its folder."
+)
+@click.option(
+    "--description", metavar="TEXT", help="Description of the crate. Default: the number and ids of the runs."
+)
 @click.option(
     "--author",
     "authors",
@@ -63,21 +68,21 @@ def _date(_context: click.Context, _parameter: click.Parameter, text: str | None
     help="Person who made the runs, with or without an ORCID; may be repeated. Default: no person is named.",
 )
 @click.option("--license", metavar="LICENSE", help="SPDX identifier, such as CC-BY-4.0, or URL of a license.")
-@click.option("--repository", metavar="URL", help="URL of the code that ran, for runs that did not record it.")
+@click.option("--repository", metavar="URL", help="URL of the code repository, for runs that did not record it.")
 @click.option(
     "--date", "published", metavar="DATE", callback=_date, help="Date of publication. Default: the end of the last run."
 )
 @click.option(
-    "--include", multiple=True, metavar="PATTERN", help="Only these files or folders of runs; may be repeated."
+    "--include", multiple=True, metavar="PATTERN", help="Publish only these files or folders of runs; may be repeated."
 )
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out these files or folders; may be repeated.")
-@click.option("--with-host", is_flag=True, help="Publish the names of machines and users in metadata.json, too.")
-@click.option("--allow-changed", is_flag=True, help="Publish files that differ from the manifest of their run, too.")
+@click.option("--with-host", is_flag=True, help="Also publish the names of machines and users in metadata.json.")
+@click.option("--allow-changed", is_flag=True, help="Also publish files that differ from the manifest of their run.")
 @filter_options
-@click.option("--force", is_flag=True, help="Publish runs that are running or died, too.")
+@click.option("--force", is_flag=True, help="Also publish runs that are running or died.")
 @click.option("--replace", is_flag=True, help="Replace an existing zip file.")
 @storage_option("--storage-option", "storage_options")
-@storage_option("--output-option", "output_options", of=", of the output alone")
+@storage_option("--output-option", "output_options", of=" for the output only")
 @json_option
 @progress_option
 def publish(
@@ -89,11 +94,11 @@ def publish(
     progress: bool | None,
     **arguments: Any,
 ) -> None:
-    """Write the runs at or below each URL as one RO-Crate (1.1, Process Run Crate 0.5), for a repository for data.
+    """Write the runs at or below each URL as one RO-Crate (1.1, Process Run Crate 0.5), for a data repository.
 
-    The crate has the files of the runs, ro-crate-metadata.json with the size, type and SHA-256 of each, a page of the
-    runs, and CITATION.cff. The files are compared with the manifests of their runs. Nothing is sent to a repository,
-    and no person or machine is named unless you ask for it.
+    The crate contains the files of the runs, ro-crate-metadata.json with the size, type and SHA-256 of each file, an
+    HTML page of the runs, and CITATION.cff. The command compares the files with the manifests of their runs. It sends
+    nothing to a repository, and names no person or machine unless you ask for it.
     """
     from notata.publish import publish
 

@@ -33,26 +33,26 @@ def _complete_file(_context: click.Context, _parameter: click.Parameter, incompl
 
 @click.command(
     cls=Command,
-    short_help="Store files, metrics and values of a shell script in its run.",
+    short_help="Store files, metrics and values from a shell script in its run.",
     examples=(
         "notata put mesh.vtk figures/*.png",
         "notata put -m error=0.01 -m cells=4096",
         "notata put --step 10 -s residual=1e-6 --note 'grid refined'",
         "uname -a | notata put - --as machine.txt",
     ),
-    epilog="Exit code: 0; 1 no such file or run; 2 usage; 3 storage.",
+    epilog="Exit codes: 0 success; 1 no such file or run; 2 usage error; 3 storage error.",
 )
 @click.argument("files", metavar="[FILE]...", nargs=-1, shell_complete=_complete_file)
-@click.option("--as", "name", metavar="NAME", help="Store one FILE under this name below artifacts/.")
+@click.option("--as", "name", metavar="NAME", help="Store one FILE under this name in artifacts/.")
 @click.option("-m", "--metric", "metrics", multiple=True, metavar="NAME=VALUE",
-              help="Metric, as YAML; merged into artifacts/metrics.json.")  # fmt: skip
+              help="Metric to merge into artifacts/metrics.json; VALUE is YAML. May be repeated.")  # fmt: skip
 @click.option("-s", "--scalar", "scalars", multiple=True, metavar="NAME=VALUE",
-              help="Value of a row that is added to a series.")  # fmt: skip
-@click.option("--step", type=int, metavar="N", help="Step of the row. Default: one more than the last one.")
-@click.option("--series", metavar="NAME", default="scalars", show_default=True, help="Series of the row.")
-@click.option("--note", metavar="TEXT", help="Line of the log.")
+              help="Value in the row to add to a series. May be repeated.")  # fmt: skip
+@click.option("--step", type=int, metavar="N", help="Step of the row. Default: the last step plus one.")
+@click.option("--series", metavar="NAME", default="scalars", show_default=True, help="Series to add the row to.")
+@click.option("--note", metavar="TEXT", help="Line to add to the log.")
 @click.option("--run", "url", metavar="URL", shell_complete=complete_url,
-              help="The run. Default: NOTATA_RUN, which notata run sets.")  # fmt: skip
+              help="URL of the run. Default: NOTATA_RUN, which notata run sets.")  # fmt: skip
 @storage_option()
 def put(
     files: tuple[str, ...],
@@ -65,10 +65,10 @@ def put(
     url: str | None,
     storage_options: dict[str, Any],
 ) -> None:
-    """Store FILEs below artifacts/ of the run that this process belongs to, by their names; - is the standard input.
+    """Store each FILE under its name in artifacts/ of the run that this process belongs to; - is standard input.
 
-    Metrics, rows and notes are stored, too. In a program of notata run, the command finds its run itself. Any number
-    of processes may call it at once.
+    The options store metrics, rows of a series, and notes. In a program that notata run started, the command finds the
+    run by itself. Any number of processes may call it at the same time.
     """
     from notata.program.arguments import parse_values
     from notata.series.single import append_row
@@ -96,9 +96,9 @@ def _check(files: tuple[str, ...], name: str | None, step: int | None, *, has_ro
     if name is not None and len(files) != 1:
         raise click.UsageError("--as names one FILE, so pass exactly one")
     if _INPUT in files and name is None:
-        raise click.UsageError("the standard input needs a name: pass --as NAME")
+        raise click.UsageError("standard input needs a name: pass --as NAME")
     if step is not None and not has_row:
-        raise click.UsageError("--step belongs to a row: pass --scalar NAME=VALUE, too")
+        raise click.UsageError("--step belongs to a row: pass --scalar NAME=VALUE too")
 
 
 def _worker(url: str | None, storage_options: dict[str, Any], *, logs: bool) -> Worker:

@@ -22,7 +22,7 @@ __all__ = ["report"]
 
 @click.command(
     cls=Command,
-    short_help="Write a page of many runs as one HTML file.",
+    short_help="Write a report of many runs as one HTML file.",
     examples=(
         "notata report outputs/sweep",
         "notata report outputs/sweep -o sweep.html --sort loss --group seed",
@@ -30,7 +30,8 @@ __all__ = ["report"]
         "notata report outputs -o s3://bucket/report.html --watch 60",
         "notata report outputs -o - | gzip > report.html.gz",
     ),
-    epilog="Exit code: 0; 1 no run found, so that nothing is written; 2 usage; 3 storage; 130 after Ctrl-C.",
+    epilog="Exit codes: 0 success; 1 no run found, so nothing is written; 2 usage error; 3 storage error; 130 after "
+    "Ctrl-C.",
 )
 @urls_argument
 @click.option(
@@ -41,30 +42,30 @@ __all__ = ["report"]
     show_default=True,
     metavar="FILE_OR_URL",
     shell_complete=complete_url,
-    help="File to write, a path or any fsspec URL; - for standard output. An earlier report is replaced, and no other "
-    "file.",
+    help="File to write, as a path or any fsspec URL; - for standard output. The command replaces an earlier report, "
+    "but no other file.",
 )
 @picking_options
 @click.option(
     "--series",
     multiple=True,
     metavar="NAME",
-    help="Series or columns to draw, or quoted patterns; may be repeated. Default: all.",
+    help="Series or columns to plot, or a quoted pattern; may be repeated. Default: all.",
 )
-@click.option("--group", multiple=True, metavar="NAME", help="Parameter over which curves are averaged, such as seed.")
-@click.option("--max-size", default="20 MB", show_default=True, metavar="SIZE", help="Size of the file at most.")
-@click.option("--title", metavar="TEXT", help="Title of the page. Default: the name of the place.")
+@click.option("--group", multiple=True, metavar="NAME", help="Average the curves over this parameter, such as seed.")
+@click.option("--max-size", default="20 MB", show_default=True, metavar="SIZE", help="Maximum size of the file.")
+@click.option("--title", metavar="TEXT", help="Title of the page. Default: the name in URL.")
 @click.option(
     "--watch",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Write again whenever something has changed; the time between two listings. Ends with Ctrl-C.",
+    help="Look for changes at this interval, and write the report again after each change. Stop with Ctrl-C.",
 )
 @fresh_option
-@click.option("--force", is_flag=True, help="Replace a file that is not a report, too.")
+@click.option("--force", is_flag=True, help="Replace the file even if it is not a report.")
 @click.option("--open", "opens", is_flag=True, help="Open the report in a browser.")
 @storage_option("--storage-option", "storage_options")
-@storage_option("--output-option", "output_options", of=", of the output alone")
+@storage_option("--output-option", "output_options", of=" for the output only")
 @json_option
 def report(
     urls: list[str] | None,
@@ -82,11 +83,11 @@ def report(
     as_json: bool,
     **choice: Any,
 ) -> None:
-    """Write the runs at or below each URL as one HTML file: table, curves, parameters, failures, logs and pictures.
+    """Write one HTML file about the runs at or below each URL: table, curves, parameters, failures, logs, pictures.
 
-    The file is complete in itself: open it in any browser, send it to others, or put it in a bucket. It sends no
-    request. It has all runs in the table, and as much of the rest as fits; it says what is left out. The table of an
-    experiment with more than 10,000 runs comes from its index. For a page that is live, use notata view.
+    The file is self-contained and loads nothing from the network: open it in any browser, send it to others, or put it
+    in a bucket. Its table has all runs. It contains as much of the rest as fits, and lists what is left out. If an
+    experiment has more than 10,000 runs, the table is made from its index. For a live page, use notata view.
     """
     if target == "-" and (watch is not None or opens or as_json):
         raise click.UsageError("--watch, --open and --json need a file: name it with -o")

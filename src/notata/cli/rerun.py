@@ -38,22 +38,27 @@ def _values(_context: click.Context, _parameter: click.Parameter, pairs: tuple[s
         "notata rerun outputs/log_pendulum -p dt=0.05 --id pendulum-fine",
         "notata rerun s3://bucket/outputs/log_a --repository ~/solver --base-dir outputs --check --yes",
     ),
-    epilog="Exit code: 0 the new run is complete, and with --check its files are equal; 1 it failed, or with --check "
-    "files differ, or there is no run; 2 usage, or the run cannot be repeated; 3 storage.",
+    epilog="Exit codes: 0 the new run is complete, and with --check its files are equal; 1 it failed, with --check "
+    "files differ, or there is no run; 2 usage error, or the run cannot be repeated; 3 storage error.",
 )
 @click.argument("url", metavar="URL", shell_complete=complete_url)
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", callback=_values,
-              help="New value of a parameter; of a script, of its option --NAME. May be repeated.")  # fmt: skip
-@click.option("--id", "run_id", metavar="ID", help="Id of the new run. Default: the old one and a random part.")
-@click.option("-d", "--base-dir", metavar="URL", help="Folder for the new run. Default: that of the old run.")
+              help="New value of a parameter; for a script, of its option --NAME. May be repeated.")  # fmt: skip
+@click.option("--id", "run_id", metavar="ID", help="Id of the new run. Default: the old id and a random suffix.")
+@click.option("-d", "--base-dir", metavar="URL", help="Folder for the new run. Default: the folder of the old run.")
 @click.option("--repository", metavar="PATH",
-              help="Local repository with the commit. Default: that here, else the recorded one.")  # fmt: skip
+              help="Local repository that has the commit. Default: the one in the current folder, or else the "
+              "recorded one.")  # fmt: skip
 @click.option("--before", metavar="COMMAND", help="Shell command to run in the worktree first, such as make.")
-@click.option("--check", is_flag=True, help="End with 1 if the files of the new run differ from those of the old one.")
+@click.option(
+    "--check", is_flag=True, help="Exit with code 1 if the files of the new run differ from those of the old one."
+)
 @click.option("--dry-run", is_flag=True, help="Run nothing; show what would be run.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal.")
-@click.option("--force", is_flag=True, help="Go on if inputs have changed, or a script makes other runs, too.")
-@click.option("--keep-worktree", is_flag=True, help="Leave the worktree, and print its place.")
+@click.option(
+    "--force", is_flag=True, help="Continue even if inputs have changed, or if a script also makes other runs."
+)
+@click.option("--keep-worktree", is_flag=True, help="Keep the worktree, and print its path.")
 @storage_option()
 @json_option
 def rerun(
@@ -71,11 +76,11 @@ def rerun(
     storage_options: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Repeat the run at URL, and compare the files of both.
+    """Run the command of the run at URL again, and compare the files of both runs.
 
     The command runs in a temporary worktree of a local git repository, at the recorded commit and with the recorded
-    changes. The new run names the old one. Nothing is fetched, and nothing is installed. The command comes from the run
-    folder: look at it before you agree, if others can write there.
+    changes. The new run records which run it repeats. notata neither fetches nor installs anything. The command is
+    stored in the run folder: if others can write there, look at the command before you confirm.
     """
     from notata.rerun import plan
     from notata.rerun import rerun as run_again

@@ -21,7 +21,7 @@ __all__ = ["rm"]
 
 @click.command(
     cls=Command,
-    short_help="Remove whole runs after confirmation; other files stay.",
+    short_help="Remove whole runs after confirmation; keep other files.",
     examples=(
         "notata rm outputs/log_a",
         "notata rm 's3://bucket/outputs/log_2026-03-*' --dry-run",
@@ -41,30 +41,36 @@ __all__ = ["rm"]
     "--keep-best",
     multiple=True,
     metavar="N:NAME[:max]",
-    help="Keep the N runs with the smallest value, or with ':max' the largest; a name as for --sort of 'notata ls'. "
-    "Runs without this number stay. May be repeated.",
+    help="Keep the N runs with the smallest value of NAME, or with ':max' the largest. NAME is as in 'notata ls "
+    "--sort'. Runs without this number are kept. May be repeated.",
 )
 @click.option("--keep-last", type=click.IntRange(min=1), metavar="N", help="Keep the N runs that ended last.")
-@click.option("--older", metavar="AGE", help="Remove only runs that ended longer ago, as 30m, 12h, 90d or 2w.")
+@click.option(
+    "--older", metavar="AGE", help="Remove only runs that ended longer ago than AGE, such as 30m, 12h, 90d or 2w."
+)
 @click.option(
     "--per",
     type=click.Choice(["all", "experiment"]),
     default="all",
-    help="Keep the best and the last of all runs (default), or of each folder of runs.",
+    help="Apply --keep-best and --keep-last to all runs together (default), or to each folder of runs.",
 )
-@click.option("--without-value", is_flag=True, help="Also remove runs that lack the number of --keep-best.")
-@click.option("--keep-inputs", is_flag=True, help="With a rule: keep runs whose files a kept run has read, too.")
+@click.option("--without-value", is_flag=True, help="Also remove runs that lack the number for --keep-best.")
+@click.option(
+    "--keep-inputs",
+    is_flag=True,
+    help="With --keep-best, --keep-last or --older, also keep runs whose files a kept run has read.",
+)
 @click.option("--dry-run", is_flag=True, help="Remove nothing; list what would be removed, and why runs are kept.")
 @searching(filter_options)
 def rm(asked: Asked, recursive: bool, yes: bool, force: bool, pinned: bool, dry_run: bool, **rule: Any) -> None:
-    """Remove runs after confirmation. Other files and folders stay.
+    """Remove runs after confirmation. Other files and folders are kept.
 
     URL is a run, or a quoted pattern that matches runs; with -r also an experiment or a folder of runs. While a run is
     being removed, its status is "replacing"; after an interruption, remove it again. The index.csv of an experiment is
-    not changed; no table shows a removed run.
+    not changed, but tables do not show removed runs.
 
-    --keep-best, --keep-last and --older say which runs stay; the others are removed. Running and pinned runs stay, and
-    so does the parent of a run that stays.
+    --keep-best, --keep-last and --older select the runs to keep; the others are removed. Running and pinned runs are
+    kept, and so is the parent of a run that is kept.
     """
     from notata.search.removing import Removal, decisions, removals
 

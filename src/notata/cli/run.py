@@ -29,33 +29,39 @@ def _complete_program(_context: click.Context, _parameter: click.Parameter, inco
 @click.command(
     cls=Command,
     context_settings={"allow_interspersed_args": False},  # options after COMMAND are its own
-    short_help="Record any program as a run: its output, values in it, its files, how it ended.",
+    short_help="Run any program and record it: its output, its files and how it ended.",
     examples=(
         "notata run -- ./solver input.nml",
         "notata run -p re=1000 --series 'res = (?P<r>\\S+)' --keep 'out/*.vtk' -- ./solver --re {re}",
         "notata run -d s3://bucket/outputs --id cavity --resume -- mpirun -n 4 ./solver",
     ),
-    epilog="Exit code: 0 or another one of COMMAND; 128 and the number of the signal that ended it; 127 no such "
-    "program; 126 it cannot be executed; 2 usage; 3 the storage failed.",
+    epilog="Exit codes: the exit code of COMMAND; 128 plus the number of the signal that ended it; 127 no such "
+    "program; 126 it cannot be executed; 2 usage error; 3 storage error.",
 )
 @click.option("-d", "--base-dir", metavar="URL", shell_complete=complete_url,
-              help="Folder that contains the runs. Default: NOTATA_BASE_DIR, else outputs.")  # fmt: skip
-@click.option("--id", "run_id", metavar="ID", help="Id of the run. Default: made from the time.")
-@click.option("--resume", is_flag=True, help="Resume the run of --id if it has ended or died.")
+              help="Folder for the run. Default: NOTATA_BASE_DIR, or else outputs.")  # fmt: skip
+@click.option("--id", "run_id", metavar="ID", help="Id of the run. Default: an id made from the current time.")
+@click.option("--resume", is_flag=True, help="Resume the run given by --id if it has ended or died.")
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE",
-              help="Parameter, as YAML; may be repeated. {NAME} in COMMAND becomes VALUE, and {{NAME}} "
-                   "becomes {NAME}.")  # fmt: skip
+              help="Parameter of the run; VALUE is YAML. May be repeated. {NAME} in COMMAND is replaced by VALUE, "
+              "and {{NAME}} by {NAME}.")  # fmt: skip
 @click.option("--series", multiple=True, metavar="[NAME:: ]REGEX",
-              help="Values in the output: each named group of REGEX is a column of a series; "
-                   "may be repeated.")  # fmt: skip
+              help="Record values in the output: each named group of REGEX becomes a column of a series. May be "
+              "repeated.")  # fmt: skip
 @click.option("--keep", multiple=True, metavar="PATTERN",
-              help="Keep matching files that are new or changed at the end; may be repeated.")  # fmt: skip
-@click.option("--meta", multiple=True, metavar="NAME=VALUE", help="Field of metadata.json, as YAML; may be repeated.")
+              help="When COMMAND has ended, store matching files that are new or changed. "
+                   "May be repeated.")  # fmt: skip
+@click.option(
+    "--meta", multiple=True, metavar="NAME=VALUE", help="Field to add to metadata.json; VALUE is YAML. May be repeated."
+)
 @click.option("--parent", metavar="URL", shell_complete=complete_url, help="Run that this one continues or varies.")
-@click.option("--monitor", type=float, metavar="SECONDS", help="Sample processor, memory and GPUs this often.")
+@click.option(
+    "--monitor", type=float, metavar="SECONDS", help="Record the use of processor, memory and GPUs at this interval."
+)
 @click.option("--terminal/--no-terminal", default=None,
-              help="Give COMMAND a terminal for its output. Default: if the output is one.")  # fmt: skip
-@click.option("-q", "--quiet", is_flag=True, help="Do not show the output.")
+              help="Connect the output of COMMAND to a terminal. Default: only if notata itself prints to "
+                   "a terminal.")  # fmt: skip
+@click.option("-q", "--quiet", is_flag=True, help="Do not show the output of COMMAND.")
 @storage_option()
 @click.argument("command", metavar="-- COMMAND [ARGS]...", nargs=-1, required=True, type=click.UNPROCESSED,
                 shell_complete=_complete_program)  # fmt: skip
@@ -76,10 +82,10 @@ def run(
     storage_options: dict[str, Any],
     command: tuple[str, ...],
 ) -> None:
-    """Run COMMAND, and record it: arguments, output, values in it, files, exit code or signal, time and memory.
+    """Run COMMAND and record its arguments, output, files, exit code or signal, time and memory.
 
-    Signals and keys reach COMMAND as without notata. It finds its run in NOTATA_RUN: see notata put and
-    Logbook.current().
+    COMMAND receives signals and key presses as it would without notata. The environment variable NOTATA_RUN contains
+    the URL of its run: see notata put and Logbook.current().
     """
     from notata.program import Program, StartError, record_program
     from notata.program.arguments import parse_values

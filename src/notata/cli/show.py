@@ -61,15 +61,15 @@ class _Part:
     "--lines",
     type=click.IntRange(min=0),
     default=10,
-    help="Last lines of the log and of the output. Default: 10.",
+    help="Number of last lines to show of the log and of the output. Default: 10.",
 )
-@click.option("--all", "every", is_flag=True, help="Show each run of a folder with several runs.")
+@click.option("--all", "every", is_flag=True, help="Show every run if URL is a folder with several runs.")
 @searching()
 def show(asked: Asked, lines: int, every: bool) -> None:
     """Show the status of a run, its failure, host, environment and content, and the end of its log and output.
 
     URL is a run, a folder with one run below it, or a quoted pattern, which may match many runs. The command reads
-    little: no artifact, and only the end of the log and of the output.
+    little: no artifacts, and only the end of the log and of the output.
     """
     from notata.search import overviews
 

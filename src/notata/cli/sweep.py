@@ -40,9 +40,9 @@ _JOB: Final = re.compile(r"(?!\.{1,2}$|\.notata-)[A-Za-z0-9._-]{1,100}")  # one 
 _SHOWN: Final = 100  # failed points that are printed one by one
 
 
-@click.group(short_help="Run a function for many points, as a job array does; count what is done.")
+@click.group(short_help="Run a function for many parameter sets, also in a job array; count the runs.")
 def sweep() -> None:
-    """Run a function once for each point of a space of parameters, in any number of processes, and count the runs."""
+    """Run a function once for each point of a parameter space, in any number of processes, and count the runs."""
 
 
 def _complete_file(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -70,14 +70,15 @@ def _complete_task(_context: click.Context, _parameter: click.Parameter, incompl
 
 def _place_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--base-dir`` and ``--experiment``."""
-    function = click.option("--experiment", metavar="NAME", help="Name of the experiment. Default: that in SPACE.")(
+    function = click.option("--experiment", metavar="NAME", help="Name of the experiment. Default: the name in SPACE.")(
         function
     )
     return click.option(
         "--base-dir",
         metavar="URL",
         shell_complete=complete_url,
-        help="Folder that contains the experiment. Default: that in SPACE, else NOTATA_BASE_DIR, else outputs.",
+        help="Folder that contains the experiment. Default: the folder in SPACE, or else NOTATA_BASE_DIR, or else "
+        "outputs.",
     )(function)
 
 
@@ -93,7 +94,9 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, given: str | 
 def _job_name(_context: click.Context, _parameter: click.Parameter, given: str | None) -> str | None:
     if given is None or _JOB.fullmatch(given):
         return given
-    raise click.BadParameter("it names a file, so write 1 to 100 letters, digits, '.', '_' and '-', such as decay-3")
+    raise click.BadParameter(
+        "it becomes a file name, so use 1 to 100 letters, digits, '.', '_' and '-', such as decay-3"
+    )
 
 
 # -- run ---------------------------------------------------------------------------------------------------
@@ -101,14 +104,14 @@ def _job_name(_context: click.Context, _parameter: click.Parameter, given: str |
 
 @sweep.command(
     cls=Command,
-    short_help="Run the points that are free, until none is left.",
+    short_help="Run the free points until none is left.",
     examples=(
         "notata sweep run task.py:solve space.toml",
         "notata sweep run task.py:solve space.toml --workers 8 --time-limit 3:50:00",
         "srun notata sweep run package.task:solve space.toml --base-dir s3://bucket/outputs",
     ),
-    epilog="Exit code: 0 all points are complete, or other processes run the rest; 1 points failed; 2 usage; "
-    "3 storage; 75 points remain, so start the command again.",
+    epilog="Exit codes: 0 all points are complete, or other processes run the rest; 1 points failed; 2 usage error; "
+    "3 storage error; 75 points remain, so start the command again.",
 )
 @click.argument("task", metavar="MODULE:TASK", shell_complete=_complete_task)
 @click.argument("space", metavar="SPACE.toml", shell_complete=_complete_file)
@@ -117,21 +120,19 @@ def _job_name(_context: click.Context, _parameter: click.Parameter, given: str |
     "--time-limit",
     metavar="TIME",
     callback=_seconds,
-    help="Begin no point after this time: seconds, or 3:50:00. Default: the end of the Slurm job, if it is known.",
+    help="Start no point after this time, in seconds or as 3:50:00. Default: the end of the Slurm job, if it is known.",
 )
 @click.option("--retries", type=click.IntRange(min=0), default=1, show_default=True, metavar="N",
-              help="How often a job tries a failed point again.")  # fmt: skip
+              help="How many times a job retries a failed point.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
-              help="Number of processes that this command starts.")  # fmt: skip
+              help="Number of processes to start.")  # fmt: skip
 @click.option("--wait", is_flag=True, help="Wait for points that other processes are running, until they have ended.")
-@click.option(
-    "--fresh", is_flag=True, help="Look at every run, also at those that are complete according to the index."
-)
+@click.option("--fresh", is_flag=True, help="Look at every run, even if it is complete according to the index.")
 @click.option(
     "--job",
     metavar="NAME",
     callback=_job_name,
-    help="Name of the job that counts retries, shared by its processes. Default: that of the job array.",
+    help="Name under which the processes of one job count retries together. Default: the name of the job array.",
 )
 @storage_option()
 @json_option
@@ -155,13 +156,14 @@ def run(
 ) -> None:
     """Call TASK once for each point of SPACE.toml, and record each call as a run of an experiment.
 
-    Any number of processes can run this command at once, on any machines: each one takes points that are free, in an
-    order of its own. Complete points are skipped, so the same command continues an interrupted sweep.
+    Any number of processes can run this command at once, on any machines: each process takes free points in its own
+    order. Complete points are skipped, so the same command continues an interrupted sweep.
 
     MODULE is a file, or a module that can be imported from the current folder. TASK is a function in it that takes the
     logbook of the run and the parameters, and returns metrics or None.
 
-    On SIGTERM the running point ends as failed, and is resumed later. After SIGUSR1 or Ctrl-C it is the last one.
+    On SIGTERM, the running point ends as failed, and is resumed later. On SIGUSR1 or Ctrl-C, the command finishes the
+    running point and starts no other.
     """
     from notata.experiment import Experiment
     from notata.sweep.files import read_space
@@ -247,7 +249,7 @@ def _record(result: SweepResult) -> dict[str, Any]:
 
 @sweep.command(
     cls=Command,
-    short_help="Count complete, failed, running and dead points, and those not begun.",
+    short_help="Count complete, failed, running and dead points, and points that have not begun.",
     examples=(
         "notata sweep status space.toml",
         "notata sweep status s3://bucket/outputs/decay",
@@ -269,7 +271,8 @@ def status(
 ) -> None:
     """Count the points of SPACE.toml, or the runs of the experiment at URL, by the state of their runs.
 
-    The numbers of a large experiment come from its index. A note says how old they are; --fresh looks at every run.
+    For a large experiment, the command counts the runs in the index, and a note shows how old the index is. With
+    --fresh, it looks at every run.
     """
     from notata.sweep.status import sweep_status
 

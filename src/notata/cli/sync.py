@@ -18,7 +18,7 @@ __all__ = ["sync"]
 
 @click.command(
     cls=Command,
-    short_help="Make a copy of runs equal to the source; send only differences.",
+    short_help="Copy runs to another place; send only the differences.",
     examples=(
         "notata sync outputs/log_a s3://bucket/outputs",
         "notata sync gs://bucket/outputs/sweep outputs/sweep --dry-run",
@@ -30,16 +30,17 @@ __all__ = ["sync"]
 @click.option(
     "--delete",
     is_flag=True,
-    help="Delete files at the destination that the source does not have, and replace other runs with the same id.",
+    help="Delete files at the destination that the source does not have, and replace different runs that have the "
+    "same id.",
 )
 @click.option(
     "--follow-links",
     is_flag=True,
-    help="Copy the files that links of SOURCE point to. Default: skip links and list them.",
+    help="Copy the files that links in SOURCE point to. Default: skip links and list them.",
 )
 @storage_option()
-@storage_option("--source-option", of=", of the source alone")
-@storage_option("--destination-option", of=", of the destination alone")
+@storage_option("--source-option", of=" for the source only")
+@storage_option("--destination-option", of=" for the destination only")
 @json_option
 @progress_option
 def sync(
@@ -54,11 +55,12 @@ def sync(
     as_json: bool,
     progress: bool | None,
 ) -> None:
-    """Make DESTINATION equal to SOURCE, a run, an experiment or a folder of them; send only the differences.
+    """Copy SOURCE, a run, an experiment or a folder of runs, to DESTINATION, and send only the differences.
 
-    A run goes below DESTINATION, under its own name, unless DESTINATION is called log_… itself. Without DESTINATION
-    the command sends nothing: it shows the mirror that the run records, and how to sync to it. Start the command again
-    after an interruption: it continues. Errors are listed for what cannot be copied; everything else is copied.
+    A run is copied to a folder of the same name below DESTINATION, unless DESTINATION itself is called log_…. Without
+    DESTINATION, the command sends nothing: it shows the mirror that the run recorded, and how to sync to it. After an
+    interruption, start the command again, and it continues. If some files cannot be copied, the command lists the
+    errors and copies all others.
     """
     from notata.mirror.tree import sync
 

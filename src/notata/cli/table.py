@@ -28,7 +28,7 @@ names_option = click.option(
     multiple=True,
     metavar="NAMES",
     callback=_names,
-    help="Columns, separated by commas: those of --sort, parameters, metrics, or patterns like 'optimizer.*'.",
+    help="Columns, separated by commas: names as for --sort, parameters, metrics, or patterns such as 'optimizer.*'.",
 )
 """Add ``--columns``: a list of names, or None."""
 
@@ -46,14 +46,15 @@ names_option = click.option(
 @urls_argument
 @names_option
 @click.option("--fresh", is_flag=True, help="Read every run; do not use index.csv or an index.")
-@click.option("--csv", "as_csv", is_flag=True, help="CSV with a header (RFC 4180).")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header (RFC 4180).")
 @searching(picking_options)
 def table(asked: Asked, columns: list[str] | None, fresh: bool, as_csv: bool) -> None:
-    """Show parameters, status and metrics of the runs at or below each URL, of several experiments too.
+    """Show the parameters, status and metrics of the runs at or below each URL in one table.
 
-    For a finished experiment the command reads index.csv instead of its runs, and for one with more than 10,000 runs
-    its index; a note says how old that is. Pass --fresh if you do not trust every writer of these files. On a terminal,
-    columns that do not fit are omitted. In a pipe there is a header and one run a line, with tabs.
+    For a finished experiment, the command reads index.csv instead of the runs. For an experiment with more than 10,000
+    runs, it reads the index, and a note shows how old the index is. Pass --fresh if you do not trust every writer of
+    these files. On a terminal, columns that do not fit are omitted. In a pipe, the command prints a header and one line
+    per run, with tabs between the columns.
     """
     from notata import search
 
@@ -131,5 +132,5 @@ def _print_rows(found: RunTable, chosen: bool) -> None:
     left_out = output.rows(found.columns, rows, right=numbers, fit=kept, spare=same)
     if left_out:
         count = counted(len(left_out), "more column")
-        output.line(f"{count} would not fit: {', '.join(left_out)}; choose some with --columns", dim=True)
+        output.line(f"{count} did not fit: {', '.join(left_out)}; choose columns with --columns", dim=True)
     output.line(found.runs.summary(), dim=True)

@@ -30,22 +30,29 @@ __all__ = ["tail"]
         "notata tail -f --output outputs/log_pendulum",
         "notata tail -f --json outputs/log_pendulum | jq -r 'select(.level == \"ERROR\") | .message'",
     ),
-    epilog="Exit code: 0; 1 no log found, or with -f a run did not end as complete; 2 usage; 3 storage.",
+    epilog="Exit codes: 0 success; 1 no log found, or with -f a run did not end as complete; 2 usage error; 3 "
+    "storage error.",
 )
 @urls_argument
 @click.option(
-    "-n", "--lines", type=click.IntRange(min=0), default=10, show_default=True, metavar="N", help="Lines of each log."
+    "-n",
+    "--lines",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Number of lines to print from each log.",
 )
 @click.option("-f", "--follow", is_flag=True, help="Print new lines as they arrive, until the runs have ended.")
-@click.option("-F", "--forever", is_flag=True, help="As -f, but continue after the runs have ended.")
+@click.option("-F", "--forever", is_flag=True, help="Like -f, but continue after the runs have ended.")
 @click.option("--series", metavar="NAME", help="Print the rows of this series instead of the log.")
-@click.option("--output", "printed", is_flag=True, help="Print what the program printed instead of the log.")
-@click.option("--workers", is_flag=True, help="Print the logs, or series, of workers too.")
+@click.option("--output", "printed", is_flag=True, help="Print the output of the program instead of the log.")
+@click.option("--workers", is_flag=True, help="Print the logs or series of workers too.")
 @click.option(
     "--interval",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Time between two polls; up to ten times as long for a quiet log.  [default: 0.2 on a local disk, else 1]",
+    help="Time between polls; up to ten times longer for a quiet log.  [default: 0.2 on a local disk, else 1]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Do not print the names of logs.")
 @searching(filter_options)

@@ -31,14 +31,14 @@ __all__ = ["tree"]
 @urls_argument
 @click.option("-L", "--level", type=click.IntRange(min=1), help="Show entries up to this depth below URL.")
 @click.option("-d", "--directories", is_flag=True, help="Show folders only.")
-@click.option("--status", is_flag=True, help="Show the status of each run, which costs one request a run.")
+@click.option("--status", is_flag=True, help="Show the status of each run. This costs one request per run.")
 @size_option
 @searching()
 def tree(asked: Asked, level: int | None, directories: bool, status: bool, human: bool | None) -> None:
     """Show the files and folders at and below URL, from one listing; no file is read.
 
-    URL is a folder, a run, a file, or a quoted pattern; each match of a pattern has a tree of its own. Empty folders on
-    a disk are omitted, because a bucket has none.
+    URL is a folder, a run, a file, or a quoted pattern; each match of a pattern gets its own tree. Empty folders on a
+    disk are omitted, because a bucket has none.
     """
     from notata.search import Usage, trees
 

@@ -22,16 +22,17 @@ _GRAVITY = (FOUND, STORAGE, NOTHING)
         "notata verify s3://bucket/outputs -o endpoint_url=http://127.0.0.1:9000",
         "notata verify outputs --status complete --where 'age < days(7)'",
     ),
-    epilog="Exit code: 0 all files match; 1 a file is missing or changed; 2 usage; 3 no damage is known, but a run "
-    "could not be checked completely, or there is no run.",
+    epilog="Exit codes: 0 all files match; 1 a file is missing or changed; 2 usage error; 3 no damage was found, but "
+    "a run could not be checked completely, or there is no run.",
 )
 @urls_argument
 @searching(filter_options)
 @progress_option
 def verify(asked: Asked, progress: bool | None) -> None:
-    """Read the files of runs again and compare them with the manifests that the runs stored at their end.
+    """Read the files of runs again and compare them with the manifests that were stored when the runs ended.
 
-    URL is a run, an experiment, any folder with runs below it, or a quoted pattern. Prints a line for each run.
+    URL is a run, an experiment, any folder with runs below it, or a quoted pattern. The command prints one line per
+    run.
     """
     from notata.search import verdicts
 

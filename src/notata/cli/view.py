@@ -28,40 +28,45 @@ _LOOKING: Final = 5.0  # maximum seconds that the end waits for a thread that st
 
 @click.command(
     cls=Command,
-    short_help="Show runs in the browser, live.",
+    short_help="Show runs in the browser and keep the page up to date.",
     examples=(
         "notata view outputs/sweep",
         "notata view s3://bucket/outputs --where 'omega > 1' --sort loss --group seed",
         "notata view outputs --no-browser --port 6682",
     ),
-    epilog="Exit code: 0 after Ctrl-C; 2 usage; 3 storage.",
+    epilog="Exit codes: 0 after Ctrl-C; 2 usage error; 3 storage error.",
 )
 @urls_argument
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     metavar="N",
-    help="Port of the server; 0 for any free one.  [default: 6682, or a free one if it is taken]",
+    help="Port of the server; 0 for any free port.  [default: 6682, or a free port if 6682 is taken]",
 )
 @click.option(
     "--host",
     default="127.0.0.1",
     show_default=True,
     metavar="ADDRESS",
-    help="Address of the server. Another one makes the page reachable for other machines, without encryption.",
+    help="Address that the server listens on. With any other address, other machines can open the page, without "
+    "encryption.",
 )
 @click.option("--browser/--no-browser", default=True, help="Open the page in a browser.  [default: yes]")
 @filter_options
-@click.option("--sort", metavar="KEY", help="Order of the runs: a column, a parameter or a metric.")
+@click.option("--sort", metavar="KEY", help="Sort the runs by a column, a parameter or a metric.")
 @click.option("-r", "--reverse", is_flag=True, help="Reverse the order.")
-@click.option("--group", multiple=True, metavar="NAME", help="Draw mean and band over this parameter, such as seed.")
-@click.option("--series", multiple=True, metavar="NAME", help="Only this series, or a quoted pattern; may be repeated.")
+@click.option(
+    "--group", multiple=True, metavar="NAME", help="Show the mean and a band over this parameter, such as seed."
+)
+@click.option(
+    "--series", multiple=True, metavar="NAME", help="Show only this series, or a quoted pattern; may be repeated."
+)
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.1),
     metavar="SECONDS",
-    help="Time between two polls of curves and logs on the screen; up to ten times as long without new rows.  "
-    "[default: 1 to 1.5 on a local disk, else 2 to 4]",
+    help="Time between polls of the curves and logs on the screen; up to ten times longer while there are no new "
+    "rows.  [default: 1 to 1.5 on a local disk, else 2 to 4]",
 )
 @fresh_option
 @storage_option()
@@ -76,11 +81,11 @@ def view(
     storage_options: dict[str, Any],
     **choice: Any,
 ) -> None:
-    """Show the runs at or below each URL as a page in the browser: table, curves, files and logs, which stay current.
+    """Show the runs at or below each URL in the browser, with table, curves, files and logs, and update them live.
 
-    The page is served on this machine only, and its address has a secret token. It only reads, and only what is on the
-    screen. Of an experiment with more than 10,000 runs it shows those in the index. End the command with Ctrl-C. For a
-    page that needs no server, use notata report.
+    The page can be opened only on this machine, and its address contains a secret token. The command never writes to
+    runs, and reads only what is on the screen. If an experiment has more than 10,000 runs, the page shows those in its
+    index. Stop the command with Ctrl-C. For a page that needs no server, use notata report.
     """
     from notata.page.answers import View
     from notata.page.catalog import Choice
@@ -156,7 +161,7 @@ def _begin(
     """
     output.line(f"notata view: {', '.join(names[:3])}{', …' * (len(names) > 3)}")
     click.echo(f"Open {address}")  # not by `output.line`, which would redact the token
-    click.echo("Press Ctrl-C to end.")
+    click.echo("Press Ctrl-C to stop.")
     from notata._base.threads import start_thread
 
     looking = [] if look is None else [start_thread(look, "notata-look")]
@@ -178,7 +183,7 @@ def _leading_to(address: str) -> Iterator[str]:
     try:
         number, name = tempfile.mkstemp(prefix="notata-view-", suffix=".html")
     except OSError:
-        output.error_line("The folder for temporary files cannot be written: open the address below in a browser")
+        output.error_line("Cannot write to the folder for temporary files: open the address below in a browser")
         yield ""
         return
     file = Path(name)
@@ -198,4 +203,4 @@ def _open(address: str) -> None:
     except (webbrowser.Error, OSError):
         is_open = False
     if not is_open:
-        output.error_line("No browser was found on this machine: open the address above in one")
+        output.error_line("No browser was found on this machine: open the address above in a browser")

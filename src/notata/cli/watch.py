@@ -31,14 +31,14 @@ def _states(_context: click.Context, _parameter: click.Parameter, given: tuple[s
 
 @click.command(
     cls=Command,
-    short_help="Report runs that have newly failed or died, from cron.",
+    short_help="Report runs that have newly failed or died, for use in cron.",
     examples=(
         "notata watch s3://bucket/outputs",
         "notata watch outputs --on died,failed --notify https://hooks.example.org/services/…",
         "notata watch outputs --on failed,complete --notify 'mail -s notata ada' --older 10m",
         "notata watch outputs --on stalled --stalled 2h --every 5m",
     ),
-    epilog="Exit code: 0; 1 no run found; 2 usage; 3 storage, or a notification failed.",
+    epilog="Exit codes: 0 success; 1 no run found; 2 usage error; 3 storage error, or a notification failed.",
 )
 @urls_argument
 @click.option(
@@ -51,35 +51,37 @@ def _states(_context: click.Context, _parameter: click.Parameter, given: tuple[s
 @click.option(
     "--notify",
     metavar="COMMAND|URL",
-    help="A web address that gets a POST with JSON, or a command that gets it on standard input. "
-    "Default: print a line for each.",
+    help="Web address that receives JSON in a POST request, or command that receives it on standard input. Default: "
+    "print one line per state.",
 )
-@click.option("--older", metavar="AGE", help="Report a state only when it is that old, as 10m.")
+@click.option("--older", metavar="AGE", help="Report a state only when it is at least this old, such as 10m.")
 @click.option(
     "--stalled",
     default="2h",
     show_default=True,
     metavar="AGE",
-    help="Without new files for so long, a run has stalled.",
+    help="Consider a run stalled if it has written no new files for this long.",
 )
-@click.option("--all", "report_all", is_flag=True, help="At the first look, report also what is there already.")
-@click.option("--every", metavar="AGE", help="Stay, and look again after this time, as 60s or 5m. Ends with Ctrl-C.")
+@click.option("--all", "report_all", is_flag=True, help="At the first look, also report states that are already there.")
+@click.option(
+    "--every", metavar="AGE", help="Keep running, and look again after this time, such as 60s or 5m. Stop with Ctrl-C."
+)
 @click.option(
     "--state",
     metavar="FILE",
     type=click.Path(dir_okay=False),
-    help="File that remembers what was reported. Default: one in the user's state folder.",
+    help="File in which to remember what was reported. Default: a file in the user's state folder.",
 )
 @fresh_option
 @searching(where_option)
 def watch(asked: Asked, on: list[str], notify: str | None, every: str | None, **options: Any) -> None:
     """Look at the runs at or below each URL once, and report those that have newly failed or died.
 
-    Each state of a run is reported once, and again only if the run was resumed or replaced. States that are there at
-    the first look are not reported. If a notification fails, the next look tries again.
+    Each state of a run is reported once, and again only if the run was resumed or replaced. The first look reports
+    nothing that is already there. If a notification fails, the next look tries again.
 
-    A command runs without a shell; NOTATA_RUN_ID, NOTATA_STATUS, NOTATA_WHY, NOTATA_NAME, NOTATA_URL, NOTATA_HOST,
-    NOTATA_STARTED, NOTATA_ENDED and NOTATA_TEXT say what has happened.
+    The command of --notify runs without a shell; NOTATA_RUN_ID, NOTATA_STATUS, NOTATA_WHY, NOTATA_NAME, NOTATA_URL,
+    NOTATA_HOST, NOTATA_STARTED, NOTATA_ENDED and NOTATA_TEXT say what has happened.
     """
     from notata._base.times import span
     from notata.search.alerts import Watcher
