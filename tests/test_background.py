@@ -1067,7 +1067,7 @@ def test_a_storage_that_does_not_answer_is_not_waited_for_at_the_end(gated: Gate
     group = background.lost()
     assert group is not None
     assert len(group.exceptions) == 1000
-    assert sum("not tried, as" in str(error) for error in group.exceptions) > 900
+    assert sum("not tried, because" in str(error) for error in group.exceptions) > 900
 
 
 def refuse(gate: WriteGate, key: str) -> str:
@@ -1407,7 +1407,8 @@ def test_an_end_that_takes_long_says_what_it_waits_for(
         eventually(lambda: caplog.messages)
         gated.gate.open()
     assert caplog.messages == [
-        f"notata: waiting for 3 pending files to be stored in {gated.url}/log_a; Ctrl-C discards those not started yet"
+        f"notata: waiting for 3 pending files to be stored in {gated.url}/log_a; press Ctrl-C to discard those that "
+        "have not started"
     ]
     assert log.status == "complete"
 

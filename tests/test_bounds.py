@@ -75,8 +75,8 @@ def test_a_file_beyond_its_limit_is_refused_with_what_to_do(key: str) -> None:
     assert (error.url, error.key) == (run, key)
     size = {8 * 2**20: "8.4 MB", 256 * 2**20: "268.4 MB"}[limit]
     assert str(error) == (
-        f"cannot read {run}/{key}: it has {size}, and the limit for this file is {size}. It may be damaged or forged; "
-        f"to read its bytes in pieces, use reader[{key!r}].open('rb')"
+        f"cannot read {run}/{key}: its size is {size}, and the limit for this file is {size}. It may be damaged or "
+        f"forged; to read its bytes in pieces, use reader[{key!r}].open('rb')"
     )
 
 
@@ -139,7 +139,7 @@ def test_a_run_whose_metadata_is_too_large_can_be_removed_and_replaced(tmp_path:
 
 def test_metadata_that_could_not_be_read_again_is_refused() -> None:
     with Logbook("run", f"memory://{uuid.uuid4().hex}") as log:
-        with pytest.raises(EncodeError, match=r"metadata\.json: it would have 8\.4 MB, and the limit is 8\.4 MB"):
+        with pytest.raises(EncodeError, match=r"metadata\.json: its size would be 8\.4 MB, and the limit is 8\.4 MB"):
             log.meta(comment="a" * limits.METADATA)
         log.meta(comment="short")
     assert LogReader(log.url).meta["comment"] == "short"
@@ -148,16 +148,16 @@ def test_metadata_that_could_not_be_read_again_is_refused() -> None:
 
 def test_parameters_that_could_not_be_read_again_are_refused() -> None:
     log = Logbook("run", f"memory://{uuid.uuid4().hex}", params={"dt": 0.1})
-    with pytest.raises(EncodeError, match=r"params\.yaml: it would have .* Store large values as artifacts"):
+    with pytest.raises(EncodeError, match=r"params\.yaml: its size would be .* Store large values as artifacts"):
         log.params(text="a" * limits.PARAMS)
     with pytest.raises(
-        EncodeError, match=r"cannot store params, as they could not be read again: .* more than 500,000 values"
+        EncodeError, match=r"cannot store params, because they could not be read back: .* more than 500,000 values"
     ):
         log.params(values=list(range(limits.VALUES)))
-    with pytest.raises(EncodeError, match=r"params\.json: it would have"):
+    with pytest.raises(EncodeError, match=r"params\.json: its size would be"):
         log.params(ext="json", text="a" * limits.PARAMS)
     with pytest.raises(
-        EncodeError, match=r"cannot store params, as they could not be read again: this JSON has more than"
+        EncodeError, match=r"cannot store params, because they could not be read back: this JSON has more than"
     ):
         log.params(ext="json", values=list(range(limits.VALUES)))
     assert dict(log.params) == LogReader(log.url).params == {"dt": 0.1}
@@ -198,7 +198,7 @@ def test_values_of_which_there_are_too_many_are_not_read() -> None:
     (row,) = search.table(run)
     assert row["metrics_error"] == (
         "params.json: this JSON has more than 500,000 values; artifacts/metrics.json has more than 500,000 values, "
-        "which is too much for a table"
+        "which is too many for a table"
     )
 
 
@@ -259,7 +259,7 @@ def test_an_index_that_is_too_large_is_not_used(kind: str, monkeypatch: pytest.M
     rows = b"".join(b"r%d,%s,complete,\n" % (number, values) for number in range(41))
     index = f"{experiment.url}/index.csv"
     put(index, bytes(limits.INDEX + 1) if kind == "bytes" else header + rows)
-    told = "it has 67.1 MB" if kind == "bytes" else "more than 40,000 values"
+    told = "its size is 67.1 MB" if kind == "bytes" else "more than 40,000 values"
     with pytest.warns(DamagedFileWarning, match=told):
         assert [row["dt"] for row in ExperimentReader(experiment.url).table()] == [0.1]
     problems: list[NotataError] = []
@@ -297,7 +297,7 @@ def test_a_file_with_a_line_that_is_too_long_is_reported(tmp_path: Path) -> None
         ("artifacts/long.txt", 1), ("artifacts/notes.txt", 1), ("artifacts/zeros.txt", 0),
     ]  # fmt: skip
     assert [str(problem) for problem in problems] == [
-        f"cannot search {tmp_path}/log_run/artifacts/long.txt to its end: a line of it is longer than 67.1 MB"
+        f"cannot search {tmp_path}/log_run/artifacts/long.txt to its end: one of its lines is longer than 67.1 MB"
     ]
 
 
@@ -369,12 +369,14 @@ def test_a_pickle_that_calls_what_it_called_takes_no_memory() -> None:
 def test_a_pickle_is_looked_at_as_long_as_it_takes_little_memory() -> None:
     imports = b"\x80\x02" + b"".join(b"cmod%d\nname\n" % number for number in range(20_000)) + b"cos\nsystem\n."
     facts = pickle_facts(io.BytesIO(imports))
-    assert facts.warnings == ("only its first 10,002 operations were examined; the rest may import more",)
+    assert facts.warnings == ("only the first 10,002 operations were examined; the rest may import more",)
     texts = b"\x80\x02" + (b"X" + struct.pack("<I", 200) + b"a" * 200) * 200_000 + b"."
     (warning,) = pickle_facts(io.BytesIO(texts)).warnings
     assert "operations were examined" in warning
     endless = pickle_facts(io.BytesIO(b"S" + bytes(65 * 2**20)))
-    assert endless.warnings == ("it is no pickle, or damaged: one of its lines does not end, after 0 operations",)
+    assert endless.warnings == (
+        "it is not a pickle, or it is damaged: one of its lines does not end, after 0 operations",
+    )
 
 
 def test_the_end_of_a_zip_file_claims_no_memory() -> None:

@@ -192,7 +192,7 @@ def test_sync_as_json_and_what_fails(tmp_path: Path) -> None:
     assert told["copied"].keys() == {key for key in stored(tmp_path / "outputs") if key.startswith("log_b/")}
     assert told["bytes"] == sum(told["copied"].values())
     assert len(told["errors"]) == 1
-    assert "another run of this id" in told["errors"][0]
+    assert "a different run with this id" in told["errors"][0]
     assert failed.stderr == f"Error: {told['errors'][0]}\n"
     assert notata("sync", "outputs", "copies", "--delete", folder=tmp_path).returncode == 0
     assert stored(tmp_path / "copies") == stored(tmp_path / "outputs")

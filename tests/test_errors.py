@@ -475,7 +475,7 @@ def test_a_storage_option_that_the_library_does_not_take_is_named(options: dict[
     name = next(iter(options.get("client_kwargs", options)))
     with pytest.raises(
         errors.ConfigurationError,
-        match=f"these storage options do not fit this protocol: it has no {name}; check their names$",
+        match=f"these storage options do not match this protocol: it has no {name}; check their names$",
     ) as caught:
         Logbook("run", "s3://bucket", storage_options=options)
     assert SECRETS["secret"] not in str(caught.value)

@@ -236,7 +236,7 @@ def test_too_many_columns_are_an_error(tmp_path: Path, monkeypatch: pytest.Monke
     with Logbook("a", tmp_path / "runs", params={"a": 1, "b": 2}) as log:
         log.scalars(a=1, b=2, c=3)
     monkeypatch.setattr("notata.search.exporting_series._COLUMNS", 2)
-    with pytest.raises(TooLargeError, match="Write a long file"):
+    with pytest.raises(TooLargeError, match="Pass long=True"):
         search.export(tmp_path / "runs", tmp_path / "out")
     monkeypatch.setattr("notata.search.exporting._COLUMNS", 5)
     with pytest.raises(TooLargeError, match="Choose columns"):

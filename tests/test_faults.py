@@ -554,12 +554,12 @@ def test_the_reason_of_a_failed_block_is_stored_at_exit_if_it_was_refused_before
     done = subprocess.run(
         [sys.executable, "-c", STALLED, tmp_path, near], capture_output=True, text=True, timeout=60, check=True
     )
-    assert done.stdout.startswith("notata: while run 'run' was marked failed: UnreachableError:")
+    assert done.stdout.startswith("notata: while marking run 'run' as failed: UnreachableError:")
     assert "notata, at exit" not in done.stderr
     run = tmp_path / "log_run"
     stored = json.loads((run / "metadata.json").read_text())
     assert (stored["status"], stored["failure_reason"], stored["failure_type"]) == ("failed", "h = -1", "ValueError")
-    assert "ValueError: h = -1\nnotata: while run" in (run / "artifacts/debug/traceback.txt").read_text()
+    assert "ValueError: h = -1\nnotata: while marking run" in (run / "artifacts/debug/traceback.txt").read_text()
     assert json.loads((run / "artifacts/debug/failure.json").read_text())["message"] == "h = -1"
     assert (run / "log.txt").read_text().endswith("ERROR Marked failed: h = -1\n")
 

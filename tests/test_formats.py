@@ -508,7 +508,7 @@ def test_a_series_keeps_its_labels() -> None:
     ("index", "why"),
     [
         (["a", "a"], "metrics is a Series: two of its keys become 'a'"),
-        (pd.MultiIndex.from_tuples([("a", 1), ("a", 2)]), "a key of this type has no form as text"),
+        (pd.MultiIndex.from_tuples([("a", 1), ("a", 2)]), "a key of this type cannot be written as text"),
     ],
 )
 def test_labels_that_cannot_be_kept_are_an_error(index: Any, why: str) -> None:
@@ -675,7 +675,7 @@ def test_a_long_double_that_no_double_holds_is_refused() -> None:
             error = _refused(formats.Json("m"), {"x": odd})
             assert error.where == "m.x"
             assert str(error).endswith(
-                "a number in it is beyond the range of 64 bits; scale it, or store it as text or an array"
+                "a number in it is outside the range of 64 bits; scale it, or store it as text or an array"
             )
     assert _json([np.longdouble("inf"), np.longdouble(0), np.longdouble("0.5")]) == [math.inf, 0.0, 0.5]
 
@@ -728,13 +728,16 @@ def test_an_error_names_the_part(root: str, value: object, where: str) -> None:
         if isinstance(form, formats.Json) or "'3'" not in where:
             assert error.where == where
             assert str(error).startswith((f"{where} is a ", f"{where} is an "))
-            assert str(error).endswith(": it has no plain form; convert it to numbers, text, lists or a dict")
+            assert str(error).endswith(
+                ": it cannot be stored as JSON or YAML; convert it to numbers, text, lists or a dict"
+            )
 
 
 def test_the_error_of_a_nested_object_in_full() -> None:
     error = _refused(formats.Json("metrics"), {"layers": [0, 1, 2, {"weight": object()}]})
     assert str(error) == (
-        "metrics.layers[3].weight is an object: it has no plain form; convert it to numbers, text, lists or a dict"
+        "metrics.layers[3].weight is an object: it cannot be stored as JSON or YAML; convert it to numbers, text, "
+        "lists or a dict"
     )
     assert error.where == "metrics.layers[3].weight"
     assert (error.url, error.key) == (None, None)
@@ -742,7 +745,7 @@ def test_the_error_of_a_nested_object_in_full() -> None:
 
 def test_the_error_of_a_nameless_value() -> None:
     error = _refused(formats.JSON, object())
-    assert str(error).startswith("the value is an object: it has no plain form")
+    assert str(error).startswith("the value is an object: it cannot be stored")
     assert error.where == ""
 
 

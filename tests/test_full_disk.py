@@ -312,7 +312,7 @@ def fail_on_a_full_disk(disk: Disk) -> None:
         disk.fill()
         log.text("a", "x" * LARGE)
     assert caught.value.key == "artifacts/a.txt"
-    assert "while run 'run' was marked failed: FullError: cannot write" in caught.value.__notes__[0]
+    assert "while marking run 'run' as failed: FullError: cannot write" in caught.value.__notes__[0]
     assert metadata(disk)["status"] == "initialized"
     disk.make_room()
     with pytest.MonkeyPatch.context() as patch:

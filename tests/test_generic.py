@@ -695,7 +695,7 @@ def test_the_doctor_names_what_holds_and_why_something_does_not(double: Callable
         found = {check.name: check for check in diagnose(double(kind))}
         assert (found["overwrite"].state, words in found["overwrite"].told) == (state, True)
         assert {found[name].state for name in ("write", "read", "append", "delete", "list")} == {"yes"}
-        assert (found["claim"].state, "looks for the file before it writes" in found["claim"].told) == ("poor", True)
+        assert (found["claim"].state, "checks for the file before it writes" in found["claim"].told) == ("poor", True)
         assert (found["swap"].state, "reads before it writes" in found["swap"].told) == ("poor", True)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 

@@ -82,9 +82,9 @@ REFUSED = [
     ("a?versionId=/b", "'?versionId='"),
     (".notata-3f9a", "names that begin with '.notata-' are reserved for unfinished writes"),
     ("a/.notata-/b", "names that begin with '.notata-' are reserved for unfinished writes"),
-    ("x" * 256, "a segment has 256 bytes; file systems allow 255"),
-    ("a/" + "é" * 128, "a segment has 256 bytes; file systems allow 255"),
-    ("/".join(["x" * 255] * 4) + "/y", "with its prefix it has 1025 bytes; buckets allow 1024"),
+    ("x" * 256, "a segment has 256 bytes; file systems allow at most 255"),
+    ("a/" + "é" * 128, "a segment has 256 bytes; file systems allow at most 255"),
+    ("/".join(["x" * 255] * 4) + "/y", "with its prefix it is 1025 bytes long; buckets allow 1024"),
 ]
 
 
@@ -142,7 +142,7 @@ def test_a_key_and_its_prefix_hold_1024_bytes_together(prefix: str, over: int) -
     size = len(f"{prefix}{key}".encode())
     assert size == 1024 + over
     if over > 0:
-        assert f"with its prefix it has {size} bytes; buckets allow 1024" in str(_refusal(key, prefix))
+        assert f"with its prefix it is {size} bytes long; buckets allow 1024" in str(_refusal(key, prefix))
     else:
         assert keys.check(key, prefix=prefix) == key
 
@@ -174,7 +174,7 @@ def test_what_is_no_string_is_refused(key: object) -> None:
 def test_the_message_on_a_long_key_stays_short() -> None:
     error = _refusal("x" * 5000)
     assert str(error) == f"'{'x' * 80}'… (5000 characters) cannot be a key: a segment has 5000 bytes; " + (
-        "file systems allow 255"
+        "file systems allow at most 255"
     )
 
 
@@ -298,10 +298,10 @@ def test_joined_keys_are_the_path_of_both(folder: str, name: str) -> None:
     [
         (
             "../x",
-            "'../x' is no valid name of an experiment: it has the segment '..', which could leave the base folder",
+            "'../x' is not a valid name for an experiment: it has the segment '..', which could leave the base folder",
         ),
-        ("/x", "'/x' is no valid name of an experiment: it is absolute, but keys are relative to the base folder"),
-        ("", "'' is no valid name of an experiment: it is empty"),
+        ("/x", "'/x' is not a valid name for an experiment: it is absolute, but keys are relative to the base folder"),
+        ("", "'' is not a valid name for an experiment: it is empty"),
         (3, "invalid name of an experiment 3 of type int: pass a string"),
     ],
 )

@@ -232,7 +232,9 @@ def test_a_run_whose_folder_is_a_link_is_refused_and_nothing_changes(begin: str,
     (tmp_path / "base").mkdir()
     (tmp_path / "base/log_night").symlink_to(outside / "log_night")
     before = content(tmp_path)
-    with pytest.raises(LinkError, match=r"'log_night' below .*base is a link, and notata follows no link") as caught:
+    with pytest.raises(
+        LinkError, match=r"'log_night' below .*base is a link, and notata does not follow links"
+    ) as caught:
         BEGINNINGS[begin](tmp_path / "base")
     assert caught.value.errno == errno.ELOOP
     assert content(tmp_path) == before
@@ -407,7 +409,9 @@ def test_readers_follow_no_link_within_a_run_and_say_so(tmp_path: Path, outside:
     place_link(tmp_path / "base/log_day/artifacts/stolen.txt", outside / "log_night/artifacts/notes.txt")
     place_link(tmp_path / "base/log_day/data", outside / "log_night/data")
     reader = LogReader(tmp_path / "base/log_day")
-    with pytest.raises(LinkError, match=r"'artifacts/stolen.txt' below .*log_day is a link, and notata follows no"):
+    with pytest.raises(
+        LinkError, match=r"'artifacts/stolen.txt' below .*log_day is a link, and notata does not follow"
+    ):
         reader.load_text("stolen")
     with pytest.raises(LinkError, match="is a link"):
         reader["artifacts/stolen.txt"].read_text()

@@ -361,7 +361,7 @@ def test_where_the_system_has_no_locks_a_file_is_the_lock(tmp_path: Path, monkey
 def test_an_append_elsewhere_than_at_the_end_is_refused_and_holds_nothing(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     store.create("a", b"12")
-    with pytest.raises(ConflictError, match="it has 2 bytes, not 1"):
+    with pytest.raises(ConflictError, match="its size is 2 bytes, not 1"):
         store.append("a", b"3", 1)
     assert held_open(tmp_path) == []
 

@@ -356,7 +356,7 @@ def test_a_target_that_fails_for_a_while(pair: Pair) -> None:
     assert pair.differing_files() == set()
     told = [line for line in pair.here.log() if "mirror" in line]
     assert [line.partition(" ")[0] for line in told] == ["WARNING", "INFO"]
-    assert "is behind, and notata retries: cannot " in told[0]
+    assert "is behind, and notata will try again: cannot " in told[0]
     assert told[1].endswith("has caught up")
 
 
@@ -551,7 +551,7 @@ def test_another_run_at_the_target_is_left_alone(pair: Pair, capsys: pytest.Capt
     with pair.logbook() as log:
         log.text("mine", "a")
         assert log.mirror is not None
-        with pytest.raises(RunExistsError, match="another run of this id"):
+        with pytest.raises(RunExistsError, match="a different run with this id"):
             log.mirror.flush()
     settle(log.mirror)
     assert pair.there.files() == before

@@ -40,7 +40,7 @@ def test_a_run_of_another_writer_differs_from_a_missing_run() -> None:
     url = f"memory://{uuid.uuid4().hex}"
     log = Logbook("a", url)
     Logbook("a", url, overwrite=True)
-    with pytest.raises(RunDisplacedError, match="belongs to another writer now"):
+    with pytest.raises(RunDisplacedError, match="now belongs to another writer"):
         log.meta(step=1)
 
 
@@ -83,7 +83,7 @@ def test_what_is_left_of_a_run_is_removed_by_its_name_only(tmp_path: Path) -> No
     done = process("rm", "-r", ".", "--yes", folder=tmp_path)  # the test process would turn its warning into an error
     assert done.returncode == 0
     assert sorted(line for line in done.stderr.splitlines() if "log_" in line) == [
-        f"Warning: ./{name} has no metadata.json, and is kept; name it to remove it"
+        f"Warning: ./{name} has no metadata.json, and is kept; name it explicitly to remove it"
         for name in ("deep/log_c", "log_a", "log_b")
     ]
     assert not (tmp_path / "log_whole").exists()
@@ -132,7 +132,7 @@ def test_a_path_that_begins_with_an_environment_variable_is_refused(
     base: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigurationError, match=r"only a shell expands\. Pass os\.path\.expandvars"):
+    with pytest.raises(ConfigurationError, match=r"which notata does not expand\. Pass os\.path\.expandvars"):
         Logbook("a", base)
     assert list(tmp_path.iterdir()) == []
     with Logbook("a", "./$SCRATCH"):

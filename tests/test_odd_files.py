@@ -26,9 +26,9 @@ def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     log["artifacts/x"]
     os.mkfifo(str(log.path / "artifacts/pipe"))
     reader = LogReader(tmp_path / "log_run")
-    with pytest.raises(StorageError, match=r"artifacts/pipe: .*it is no regular file"):
+    with pytest.raises(StorageError, match=r"artifacts/pipe: .*it is not a regular file"):
         reader.load_bytes("pipe")
-    with pytest.raises(StorageError, match="no regular file"):
+    with pytest.raises(StorageError, match="not a regular file"):
         log.open("artifacts_pipe").read()
     assert reader.files == ["log.txt", "metadata.json"]
 

@@ -50,7 +50,7 @@ def test_a_used_id_is_refused_with_the_options_of_the_command(tmp_path: Path) ->
     for code in (0, 3):
         done = notata("run", "--id", "a", "--", *PYTHON, "print(1)", folder=tmp_path)
         assert done.returncode == code, done.stderr
-    assert "in notata run, --resume" in done.stderr
+    assert "with notata run: --resume" in done.stderr
     log = LogReader(tmp_path / "outputs/log_a")["log.txt"].read_text()
     assert re.search(r"The program ended: exit code 0, \d+ m?s of processor time", log) or os.name == "nt"
 

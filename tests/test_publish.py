@@ -302,7 +302,7 @@ def test_a_folder_is_a_crate_too(tmp_path: Path) -> None:
     }
     assert on_disk == archive.files
     assert {name: raw(f"memory://out/crate/{name}") for name in archive.files} == archive.files
-    with pytest.raises(ExistsError, match="the folder has files already"):
+    with pytest.raises(ExistsError, match="the folder already contains files"):
         publish("memory://runs", tmp_path / "crate")
 
 
@@ -316,14 +316,14 @@ def test_a_changed_file_is_published_with_a_note_if_asked_for() -> None:
         publish(log.url, "memory://out/a.zip")
     written = publish(log.url, "memory://out/a.zip", allow_changed=True)
     (note,) = [note for note in written.notes if "artifacts/metrics.json has changed" in note]
-    assert note.endswith("it has 2 bytes instead of 20. The crate has the files as they are now")
+    assert note.endswith("its size is 2 bytes instead of 20. The crate has the files as they are now")
     Crate(raw("memory://out/a.zip")).check()
 
 
 def test_a_missing_file_is_reported_by_name() -> None:
     log = pendulum()
     log["data/t.npy"].unlink()
-    with pytest.raises(StorageError, match=r"lacks files of its manifest: data/t.npy"):
+    with pytest.raises(StorageError, match=r"lacks files that its manifest lists: data/t.npy"):
         publish(log.url, "memory://out/a.zip")
     publish(log.url, "memory://out/a.zip", exclude=["data"])
     assert publish(log.url, "memory://out/b.zip", allow_changed=True).files == 7
@@ -367,7 +367,7 @@ def test_a_run_that_has_not_ended_needs_force() -> None:
 def test_a_run_without_a_manifest_is_published_with_a_note() -> None:
     log = pendulum(manifest=False)
     written = publish(log.url, "memory://out/a.zip")
-    assert any("Without a manifest" in note and "log_pendulum" in note for note in written.notes)
+    assert any("have no manifest" in note and "log_pendulum" in note for note in written.notes)
     Crate(raw("memory://out/a.zip")).check()
 
 
@@ -577,7 +577,7 @@ def test_the_command_has_exit_codes_for_what_is_missing_changed_or_wrong(outputs
     (outputs / "outputs/log_pendulum/link").symlink_to("data")
     done = notata("publish", "outputs", "--allow-changed", folder=outputs)
     assert done.returncode == 0
-    assert "Not published, as they are links" in done.stderr
+    assert "Not published, because they are links" in done.stderr
 
 
 def test_the_names_are_public() -> None:

@@ -183,7 +183,7 @@ def body_of(scheme: str, status: int, code: str) -> bytes:
         ("s3", 403, "AccessDenied", errors.AccessError, "do not allow this"),
         ("s3", 401, "", errors.AccessError, "refused these credentials (401)"),
         ("gs", 401, "", errors.AccessError, "the store refused these credentials"),
-        ("http", 401, "", errors.AccessError, "asks for a user and a password"),
+        ("http", 401, "", errors.AccessError, "asks for a user name and a password"),
         ("http", 407, "", errors.AccessError, "a proxy requires credentials"),
         ("s3", 404, "NoSuchBucket", errors.ContainerMissingError, "there is no bucket 'bucket'; create it"),
     ],
@@ -196,7 +196,7 @@ def test_a_refusal_says_what_is_wrong_and_what_to_do(
     assert type(error) is kind
     assert told in str(error)
     assert "; " in str(error)  # followed by advice
-    assert "try later" not in str(error)
+    assert "try again later" not in str(error)
 
 
 def test_what_a_server_calls_its_refusal_is_shown_if_it_is_a_word() -> None:
@@ -223,7 +223,7 @@ def test_a_file_that_exists_stays_one_whatever_answer_said_so() -> None:
     error = FileExistsError("a")
     error.__cause__ = Answered()
     assert failure_of_client(error) is None
-    assert failure_of_builtin(error, "a") == (errors.ExistsError, "it exists already")
+    assert failure_of_builtin(error, "a") == (errors.ExistsError, "it already exists")
 
 
 # -- a web page in place of a storage ----------------------------------------------------------------------
@@ -233,7 +233,7 @@ PORTAL = (
     b"<body><a href='/login'>Log in</a><br>Enjoy your stay</body></html>"
 )
 WELL_FORMED = b"<html><body><p>Log in</p></body></html>"
-LOGIN = "a web page came instead of the storage's response, .*; log in to the network"
+LOGIN = "the answer was a web page instead of the storage's response, .*; log in to the network"
 
 
 @contextmanager

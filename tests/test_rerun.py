@@ -262,7 +262,7 @@ def test_a_commit_is_only_looked_for_in_local_repositories(
     commit = head(repository)
     assert find_repository(None, str(repository / "sub"), commit).top == str(repository)
     assert find_repository(repository / "sub", "", commit).top == str(repository)
-    with pytest.raises(ConfigurationError, match="is in no repository"):
+    with pytest.raises(ConfigurationError, match="is not in a repository"):
         find_repository(None, "", commit)
     with pytest.raises(ConfigurationError, match="does not have it"):
         find_repository(repository, "", "ab" * 20)
@@ -355,7 +355,7 @@ def test_packages_that_differ_are_named(run: Path) -> None:
             {"environment__command": ["python", "fit.py", "--token", "***"]},
             r"redacted in its command line: --token \*\*\*",
         ),
-        ({"environment__command": ["rm", "-rf", "x"]}, "'rm' is no Python interpreter"),
+        ({"environment__command": ["rm", "-rf", "x"]}, "'rm' is not a Python interpreter"),
         ({"environment__command": ["python"]}, "interactive session"),
         ({"environment__command": ["python", "-m", "ipykernel_launcher"]}, "interactive session or a notebook"),
         ({"environment__command": ["python", "x" * 300_000]}, "too long to be shown"),

@@ -163,7 +163,7 @@ def test_the_parents_of_runs_that_stay_are_kept() -> None:
 
     runs = [run("first", 9), child("second", 8, "first"), child("best", 0, "second"), child("lone", 7, "gone")]
     assert removed(runs, keep_best="1:error") == ["lone"]
-    assert decided(runs, keep_best="1:error")["first"].why == "it is the parent of second, which stays"
+    assert decided(runs, keep_best="1:error")["first"].why == "it is the parent of second, which is kept"
     assert removed(runs[:2], [child("stays", 1, "second")], older="1h") == []
     circle = [child("a", 1, "b"), child("b", 2, "a")]
     assert removed(circle, older="1h") == ["a", "b"]
@@ -286,7 +286,7 @@ def test_the_command_keeps_the_best_and_says_why(sweep: Path) -> None:
         ("remove", "out/log_a", "not among the best 2 by error"),
         ("keep", "out/log_b", "number 1 of the best 2 by error: 0.1"),
         ("keep", "out/log_c", "number 2 of the best 2 by error: 0.2"),
-        ("keep", "out/log_none", "error is missing, or is no number"),
+        ("keep", "out/log_none", "error is missing, or is not a number"),
     ]
     assert dry.stdout.splitlines()[-1] == "Kept 3 runs: 2 best by error, 1 without error"
     assert names(sweep) == ["a", "b", "c", "none"]
@@ -308,9 +308,9 @@ def test_the_command_prints_json(sweep: Path) -> None:
 
 def test_wrong_rules_of_the_command_are_refused(sweep: Path) -> None:
     for options, message in (
-        (["--keep-best", "error"], "'error' does not say which runs are the best."),
-        (["--older", "5x"], "'5x' is not a span of time."),
-        (["--older", "90"], "'90' is not a span of time. Write a number and a unit"),  # days, or seconds?
+        (["--keep-best", "error"], "'error' does not define which runs are best."),
+        (["--older", "5x"], "'5x' is not a time span."),
+        (["--older", "90"], "'90' is not a time span. Write a number and a unit"),  # days, or seconds?
         (["--per", "experiment"], "--per, --without-value and --keep-inputs need --keep-best, --keep-last or --older"),
         (["--keep-best", "1:eror", "--without-value"], "cannot keep the best 1 by eror: no run has it as a number"),
     ):
@@ -325,7 +325,7 @@ def test_a_plain_removal_warns_of_children(sweep: Path) -> None:
     with Logbook("child", sweep / "out") as log:
         log.meta(parent=str(sweep / "out/log_a"))
     done = notata("rm", "-r", "out", "--where", "run_id == 'a'", "--yes", folder=sweep)
-    assert done.stderr == "Warning: out/log_a is the parent of out/log_child, which stays\n"
+    assert done.stderr == "Warning: out/log_a is the parent of out/log_child, which is kept\n"
     assert names(sweep) == ["b", "c", "child", "none"]
 
 
@@ -360,7 +360,7 @@ def test_the_inputs_of_runs_that_stay_can_be_kept(place: Place) -> None:
             found = search.decisions(at, recursive=True, retention=rule)
         assert {one.run.run_id for one in found if not one.removes} == kept
         assert len(sent) <= (8 if keep_inputs else 5) * place.bucket  # a listing, four runs, and three inputs.json
-    assert found[1].why == f"it is the input of {place.url}/log_best, which stays"
+    assert found[1].why == f"it is the input of {place.url}/log_best, which is kept"
     done = search.remove(at, recursive=True, retention=rule)
     assert [one.run.run_id for one in done] == ["other"]
     assert {name.split("/")[0] for name in place.names()} == {"log_best", "log_mesh", "log_raw"}

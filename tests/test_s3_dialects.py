@@ -245,7 +245,7 @@ def test_conditions_that_completions_ignore_are_checked(place: Place) -> None:
 def test_a_resume_and_an_overwrite_warn_as_a_claim(place: Place, how: str) -> None:
     place.logbook(run_id="run").mark_failed("on purpose")
     s3.known.forget()
-    with habit(BOTH), pytest.warns(UnprotectedWarning, match="cannot keep two writers from one run id"):
+    with habit(BOTH), pytest.warns(UnprotectedWarning, match="cannot prevent two writers from using the same run id"):
         log = place.logbook(**{how: True})
     assert log.status == "initialized"
 

@@ -402,7 +402,9 @@ def test_a_line_that_is_no_row_is_skipped(run: Place, parser: str, name: str, pl
         data = reader(run).series()
     (warning,) = caught
     count = 1 if bad.count(b"\n") == 1 else 2
-    assert str(warning.message) == f"{run.url}/log_run/series/scalars.jsonl has 1 line that is no row; it was skipped"
+    assert (
+        str(warning.message) == f"{run.url}/log_run/series/scalars.jsonl has 1 line that is not a row; it was skipped"
+    )
     assert warning.filename == __file__, count
     steps = {"alone": [], "first": [0], "between": [0, 1], "last": [0]}[place_of]
     assert data.step.tolist() == steps

@@ -230,7 +230,7 @@ def test_broken_runs_are_reported_and_the_others_read(place: Place, monkeypatch:
 def test_lines_that_are_no_rows(place: Place) -> None:
     plant(place, "log_a", [{"v": 1}])
     place.put(f"log_a/{KEY}", place.bytes(f"log_a/{KEY}") + b'[1]\n{"step": "x"}\n')
-    with pytest.warns(DamagedFileWarning, match="log_a/series/scalars.jsonl has 2 lines that are no rows"):
+    with pytest.warns(DamagedFileWarning, match="log_a/series/scalars.jsonl has 2 lines that are not rows"):
         found = search.series(place.url)
     assert found.rows == 1
 
@@ -293,11 +293,11 @@ def test_a_run_whose_column_has_texts_is_reported_and_the_others_drawn(place: Pl
     found = [(one.run.run_id, one.column) for one in search.curves(place.url, ["v", "w"], failed=told.append)]
     assert found == [("a", "v"), ("a", "w"), ("b", "w"), ("c", "v"), ("c", "w")]
     (error,) = told
-    assert str(error) == f"the column 'v' of the series 'scalars' of {place.url}/log_b has texts, not numbers"
+    assert str(error) == f"the column 'v' of the series 'scalars' of {place.url}/log_b contains text, not numbers"
     told.clear()
     assert [one.run.run_id for one in search.curves(place.url, "w", "v", failed=told.append)] == ["a", "c"]
     assert [type(error) for error in told] == [ConfigurationError]
-    with pytest.raises(ConfigurationError, match="log_b has texts"):
+    with pytest.raises(ConfigurationError, match="log_b contains text"):
         [*search.curves(place.url, "v")]
 
 
@@ -338,7 +338,9 @@ def test_curves_are_smoothed_thinned_and_refused(place: Place) -> None:
     assert len(curve.thinned(1000)) == 4000
     with pytest.raises(ConfigurationError, match="invalid smoothing 1: pass a number from 0 to less than 1"):
         search.curves(place.url, "v", smooth=1)
-    with pytest.raises(ConfigurationError, match=r"the column 'phase' of .* 'scalars' of \S+/log_a has texts, not num"):
+    with pytest.raises(
+        ConfigurationError, match=r"the column 'phase' of .* 'scalars' of \S+/log_a contains text, not num"
+    ):
         [*search.curves(place.url, "phase")]
     with pytest.raises(UnknownNameError, match=r"of the runs at .* has no column 'nope'"):
         [*search.curves(place.url, "nope")]

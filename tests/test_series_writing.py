@@ -305,7 +305,7 @@ def test_a_series_that_is_too_large_to_be_read_is_continued(monkeypatch: pytest.
             log.scalars(n="text")
         log.scalars(n=100)
     assert values(there)[-1] == {"step": 991, "try": 1, "n": 100}
-    assert "WARNING series/scalars.jsonl is too large to be read again: its summary counts its last rows only" in (
+    assert "WARNING series/scalars.jsonl is too large to read again: its summary covers only its last rows" in (
         there.log()
     )
     column = stored_summaries(there)["scalars"]["columns"]["n"]

@@ -59,5 +59,5 @@ def test_a_mirror_needs_a_place() -> None:
 
 
 def test_options_cannot_change_an_open_store() -> None:
-    with pytest.raises(ConfigurationError, match="cannot change memory://x, which is open"):
+    with pytest.raises(ConfigurationError, match="cannot change memory://x, which is already open"):
         open_store(Storage(open_store("memory://x"), {"a": 1}))

@@ -391,7 +391,7 @@ def test_another_run_of_the_id_is_not_mixed_with_this_one(here: Place, there: Pl
         sync(here.url, there.url)
     [error] = failed.value.exceptions
     assert isinstance(error, RunExistsError)
-    assert "another run of this id" in str(error)
+    assert "a different run with this id" in str(error)
     assert "--delete" in str(error)
     now = there.files()
     assert {key: now[key] for key in theirs} == theirs
@@ -434,7 +434,7 @@ def test_a_destination_that_is_ahead_is_left_alone(
 ) -> None:
     here.fill(run(**ours) | {"log_a/artifacts/notes.txt": b"older"})
     there.fill(run(**theirs))
-    with pytest.raises(BatchError, match="sync the other way") as failed:
+    with pytest.raises(BatchError, match="sync in the other direction") as failed:
         sync(here.url, there.url, delete=delete)
     assert why in str(failed.value)
     assert there.files() == run(**theirs)
@@ -690,7 +690,7 @@ def test_a_run_whose_metadata_is_taken_by_another_one_meanwhile_is_refused(here:
     target = Changing(there.store().below("log_a"))
     other = metadata("initialized", start_time="another")
     target.change_before("metadata.json", lambda: there.put("log_a/metadata.json", other), "put")
-    with pytest.raises(RunExistsError, match="another run"):
+    with pytest.raises(RunExistsError, match="a different run"):
         RunCopy(here.store().below("log_a"), Store(target)).update()
     assert there.files() == {"log_a/metadata.json": other}
 
@@ -850,7 +850,7 @@ def test_a_replaced_copy_puts_no_file_into_another_run(here: Place, there: Place
     RunCopy(elsewhere.store().below("log_a"), there.store().below("log_a"), CopyOptions(replace=True)).update()
     here.fill({"log_a/artifacts/notes.txt": b"of the first", "log_a/artifacts/new": b"of the first"})
     for only in (["artifacts/notes.txt"], ["artifacts/new", "metadata.json"], None):
-        with pytest.raises(RunExistsError, match="holds another run of this id"):
+        with pytest.raises(RunExistsError, match="contains a different run with this id"):
             first.update(only=only)
     assert there.files() == second
 

@@ -482,8 +482,8 @@ def test_a_damaged_row_field(sweep: Experiment, row: Any) -> None:
         (b"{", "artifacts/metrics.json: "),
         (b"", "artifacts/metrics.json: "),
         (b"\xff", "artifacts/metrics.json: "),
-        (b"[1, 2]", "artifacts/metrics.json holds a list, where names and values are needed"),
-        (b"null", "artifacts/metrics.json holds a NoneType, where names and values are needed"),
+        (b"[1, 2]", "artifacts/metrics.json contains a list instead of names and values"),
+        (b"null", "artifacts/metrics.json contains a NoneType instead of names and values"),
     ],
 )
 def test_metrics_that_are_none_are_said_to_be_so(sweep: Experiment, data: bytes, error: str) -> None:

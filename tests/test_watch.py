@@ -413,10 +413,10 @@ def test_a_server_that_does_not_answer() -> None:
     silent = threading.Event()
     with served(lambda request: int(silent.wait(30)) * 0) as (server, _):
         hook = Webhook(f"http://{server}/secret-of-the-hook", timeout=0.1)
-        with pytest.raises(DeliveryError, match=r"was not reached: no answer within 0\.1 s"):
+        with pytest.raises(DeliveryError, match=r"could not be reached: no answer within 0\.1 s"):
             hook(ALERT)
         silent.set()
-    with pytest.raises(DeliveryError, match="was not reached: Connection refused") as caught:
+    with pytest.raises(DeliveryError, match="could not be reached: Connection refused") as caught:
         hook(ALERT)
     assert "secret" not in f"{caught.value}{hook!r}"
 
@@ -425,7 +425,7 @@ def test_a_server_that_does_not_answer() -> None:
     "url", ["http://", "https:///x", "http://h ost/x", "http://host:x/", "http://h\n/x", "http://[::1"]
 )
 def test_what_is_no_web_address_is_refused(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="the address given to notify is no web address"):
+    with pytest.raises(ConfigurationError, match="the address for notify is not a web address"):
         Watcher("memory://x", notify=url)
 
 
@@ -473,13 +473,13 @@ def test_a_command_that_fails(line: str, why: str) -> None:
 
 
 def test_a_command_that_does_not_end_is_killed() -> None:
-    with pytest.raises(DeliveryError, match=r"sleep did not end within 0.1 s, and was killed"):
+    with pytest.raises(DeliveryError, match=r"sleep did not end within 0.1 s, so notata killed it"):
         Command("sleep 60", timeout=0.1)(ALERT)
 
 
 @pytest.mark.parametrize("line", ["", "  ", "mail 'ada"])
 def test_what_is_no_command_is_refused(line: str) -> None:
-    with pytest.raises(ConfigurationError, match="the command given to notify"):
+    with pytest.raises(ConfigurationError, match="the command for notify"):
         Watcher("memory://x", notify=line)
 
 
@@ -505,8 +505,8 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert first.stderr == "Note: first look: 2 states are not new; pass --all to report them\n"
     for options, message in (
         (["--on", "lost"], "'lost' is not one of 'died', 'failed', 'complete', 'stalled'"),
-        (["--older", "soon"], "'soon' is not a span of time"),
-        (["--every", "-1"], "'-1' is not a span of time"),
+        (["--older", "soon"], "'soon' is not a time span"),
+        (["--every", "-1"], "'-1' is not a time span"),
         (["--every", "0s"], "--every 0s looks without a pause"),
     ):
         refused = notata(*given, *options, folder=tmp_path)

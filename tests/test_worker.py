@@ -88,7 +88,7 @@ def test_arguments_that_make_no_sense(log: Logbook) -> None:
 
 def test_damaged_metadata_is_reported_by_the_worker(log: Logbook) -> None:
     (log.path / "metadata.json").write_text("{")
-    with pytest.raises(StorageError, match="so not the metadata of a run"):
+    with pytest.raises(StorageError, match="so it is not the metadata of a run"):
         Worker(log.path, 0)
 
 

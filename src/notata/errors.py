@@ -11,7 +11,7 @@ Each exception is also the builtin that a caller expects, so ``except FileExists
     ├── RunExistsError (FileExistsError)       a run with this id already exists
     ├── RunDisplacedError (RuntimeError)       another writer has taken over the run
     ├── RunEndedError (RuntimeError)           the run has already ended
-    ├── SweepError (RuntimeError)              a sweep could not go on, or has points without a complete run
+    ├── SweepError (RuntimeError)              a sweep could not continue, or has points without a complete run
     ├── BatchError (ExceptionGroup)            several keys of one batch failed, each with its own error
     └── StorageError (OSError)                 the storage refused the request or failed
         ├── MissingError (FileNotFoundError)         there is no file under this key
@@ -179,7 +179,7 @@ class RunEndedError(NotataError, RuntimeError):
 
 
 class SweepError(NotataError, RuntimeError):
-    """A sweep could not go on, or has points without a complete run. The same call again does what is left.
+    """A sweep could not continue, or has points without a complete run. Make the same call again to run the rest.
 
     Attributes:
         result: The `notata.sweep.SweepResult`: what was done, and what failed. It contains credentials, so it is not
@@ -272,7 +272,7 @@ class DeadlineError(StorageError, TimeoutError):
 
 
 class TooLargeError(StorageError, DecodeError):
-    """A file exceeds the size limit for files that notata reads whole. It may be damaged or forged."""
+    """A file exceeds the size limit for files that notata reads as a whole. It may be damaged or forged."""
 
     code = errno.EFBIG
 
@@ -333,7 +333,7 @@ class Terminated(SystemExit):
 
 
 class SweepInterrupted(KeyboardInterrupt):
-    """Ctrl-C ended a sweep, after the runs that had begun. The same call again does what is left.
+    """Ctrl-C ended a sweep, after the runs that had begun. Make the same call again to run the rest.
 
     It is a `KeyboardInterrupt`, so ``except Exception`` does not catch it.
 
@@ -347,4 +347,4 @@ class SweepInterrupted(KeyboardInterrupt):
 
     def __str__(self) -> str:
         done = f" ({self.result})" if self.result is not None else ""
-        return f"the sweep was interrupted{done}; the same call does the rest"
+        return f"the sweep was interrupted{done}; make the same call again to run the rest"

@@ -98,7 +98,7 @@ class Experiment:
         if unknown := options.keys() - LogbookOptions.__annotations__.keys():
             known = ", ".join(sorted(LogbookOptions.__annotations__))
             raise ConfigurationError(
-                f"unknown option {', '.join(sorted(unknown))}: an experiment takes name, base_dir, storage_options, "
+                f"unknown option {', '.join(sorted(unknown))}: Experiment() takes name, base_dir, storage_options, "
                 f"mirror, and for its runs {known}"
             )
         self.name = keys.experiment(name)
@@ -206,7 +206,7 @@ class Experiment:
                 "add(dt=0.1), add(**values), add(**vars(args))"
             )
         if alike := _alike("skip_existing", params):
-            warnings.warn(f"{alike} is used as a parameter; did you mean skip_existing?", UserWarning, stacklevel=2)
+            warnings.warn(f"{alike} was used as a parameter; did you mean skip_existing?", UserWarning, stacklevel=2)
         resume: Literal[False, "unfinished"] = "unfinished" if skip_existing == "complete" else False
         try:
             return self._start(self.run_id(**params), params, resume=resume, callback=self._ended)

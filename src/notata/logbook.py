@@ -340,7 +340,7 @@ class Logbook(Recorder):
         if before is None:
             forget(self.url)
         elif count := sum(map(output.take, recovered(self.url))):
-            self.info("Recovered %d bytes of output that the attempt before did not store", count)
+            self.info("Recovered %d bytes of output that the previous attempt did not store", count)
         self._capturing = Capturing(output, self.url)
         exits.at_exit(self._stop_capture)
 
@@ -773,7 +773,7 @@ class Logbook(Recorder):
             self._check()
             self._failure_files.write_caught(error)
         except Exception as failure:  # inspecting a foreign exception can raise anything
-            self.warning("The structure of that failure was not stored: %s", failure)
+            self.warning("Details of that failure were not stored: %s", failure)
 
     @staticmethod
     def current() -> Worker | None:
@@ -855,7 +855,7 @@ class Logbook(Recorder):
             self._fail(self._failure_files.reason(error) + how, error)
         except Exception as failure:
             text = "; ".join([f"{type(failure).__name__}: {failure}", *getattr(failure, "__notes__", ())])
-            error.add_note(f"notata: while run {self.run_id!r} was marked failed: {text}")
+            error.add_note(f"notata: while marking run {self.run_id!r} as failed: {text}")
 
     def _finish_queue(self, status: FinalStatus) -> tuple[BatchError | None, BaseException | None]:
         """Finish the queue. Return the lost writes, and an interrupt that came while waiting."""
@@ -1062,7 +1062,7 @@ class Logbook(Recorder):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"cannot pickle the Logbook of run {self.run_id!r}: a run has one writing process. Pass a worker, "
+            f"cannot pickle the Logbook of run {self.run_id!r}: only one process writes a run. Pass a worker, "
             "log.worker(rank), to the other process, or a URL and a different run id"
         )
 
@@ -1094,7 +1094,7 @@ def _check_arguments(callback: object, *, overwrite: bool, resume: object) -> No
             f"invalid callback of type {type(callback).__name__}: pass a function that takes the logbook"
         )
     if resume and overwrite:
-        raise ConfigurationError("resume keeps an existing run and overwrite removes it: pass only one of them")
+        raise ConfigurationError("resume keeps an existing run, and overwrite removes it: pass only one of them")
     if resume not in (True, False, "force", *_REFUSED):
         raise ConfigurationError(f"invalid resume {resume!r}: pass True, False, 'force', 'unfinished' or 'died'")
 

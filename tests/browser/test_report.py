@@ -91,7 +91,7 @@ def test_runs_are_filtered_while_typing_and_errors_are_explained(address: str, v
     assert box.get_attribute("aria-invalid") == "true"
     shows(page, "0.01 1", "0.1 1")  # what the last valid filter found
     box.fill("status == failed")
-    page.get_by_text("a text needs quotes: status == 'failed'").wait_for()
+    page.get_by_text("put text in quotes: status == 'failed'").wait_for()
     box.fill("status == 'failed'")
     shows(page, "1 1")
     assert message.inner_text() == ""

@@ -171,12 +171,12 @@ def test_texts_without_quotes_are_reported_with_the_right_filter(filters: Page) 
     cases = marked(examples.test_a_text_without_quotes_is_reported_with_the_right_expression)
     found = in_browser(filters, [case[0] for case in cases], [examples.RUN])
     for (expression, names, better), one in zip(cases, found, strict=True):
-        assert one["notes"] == [(f"no run has {names}; " if names else "") + f"a text needs quotes: {better}"], (
+        assert one["notes"] == [(f"no run has {names}; " if names else "") + f"put text in quotes: {better}"], (
             expression
         )
     refused = marked(examples.test_an_unquoted_text_is_reported_with_quotes)
     for (_, better), one in zip(refused, in_browser(filters, [case[0] for case in refused], [EMPTY]), strict=True):
-        assert one["error"].endswith(f"; a text needs quotes: {better}")
+        assert one["error"].endswith(f"; put text in quotes: {better}")
     no_text = marked(examples.test_what_is_no_text_gets_no_quotes)
     assert not [
         note for one in in_browser(filters, no_text, [examples.RUN]) for note in one["notes"] if "quotes" in note
@@ -192,7 +192,7 @@ def test_names_that_no_run_has_are_reported_with_close_ones(filters: Page) -> No
     found = in_browser(filters, texts, [examples.RUN])
     assert [one["notes"] for one in found] == [
         ["no run has foo['x y']", "no run has omga; similar names: omega",
-         "no run has params.stpes; similar names: steps", "size is that of the run; there is params.size too"],
+         "no run has params.stpes; similar names: steps", "size is the value of the run; there is also params.size"],
         ["no run has solver.ordr; similar names: solver.order, solver, solver.name"],
         ["no run has metrics.eror; similar names: error"],
         ["not computed for some runs: a number has at most 32768 bits"],

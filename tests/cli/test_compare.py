@@ -365,11 +365,11 @@ def test_what_makes_no_sense(tmp_path: Path) -> None:
         Logbook(name, tmp_path / "out").mark_complete()
     for arguments, code, text in [
         (["out/log_a", "out"], 2, "there are 2 runs at out; name one of them"),
-        (["out/log_a", "out/log_c"], 1, "there is no run at out/log_c"),
+        (["out/log_a", "out/log_c"], 1, "there is no run at or below out/log_c"),
         (["out/log_a"], 2, "Missing argument 'B'"),
         (["out/log_a", "out/log_b", "--only", "colour"], 2, "unknown part 'colour'"),
         (["out/log_a", "out/log_b", "--tolerance", "-1"], 2, "not in the range"),
-        (["out/log_a", "s3://"], 2, "names no bucket"),
+        (["out/log_a", "s3://"], 2, "does not name a bucket"),
     ]:
         done = notata("compare", *arguments, folder=tmp_path)
         assert (done.returncode, done.stdout) == (code, "")

@@ -446,7 +446,7 @@ def test_rows_without_points_are_reported(place: Place, tmp_path: Path) -> None:
     text = notata("curve", place.url, "-y", "phase", folder=tmp_path)
     assert (text.returncode, text.stdout) == (2, "")
     assert text.stderr == (
-        f"Error: the column 'phase' of the series 'scalars' of {place.url}/log_a has texts, not numbers\n"
+        f"Error: the column 'phase' of the series 'scalars' of {place.url}/log_a contains text, not numbers\n"
     )
     plant(place, "b", [{"phase": 4}])
     text = notata("curve", place.url, "-y", "phase", "--csv", folder=tmp_path)
@@ -481,7 +481,7 @@ def test_lines_that_are_no_rows_are_reported_and_the_others_drawn(place: Place, 
     done = notata("curve", url, "--csv", folder=tmp_path)
     assert done.returncode == 0
     assert done.stdout.splitlines() == ["run_id,column,step,value", "a,v,0,1.0", "a,v,1,2.0"]
-    assert done.stderr == f"Warning: {url}/series/scalars.jsonl has 1 line that is no row; it was skipped\n"
+    assert done.stderr == f"Warning: {url}/series/scalars.jsonl has 1 line that is not a row; it was skipped\n"
 
 
 @pytest.mark.parametrize(
@@ -702,7 +702,7 @@ def test_a_column_with_texts_is_reported_once(place: Place, monkeypatch: pytest.
     following(monkeypatch, lambda: add(place, "b", [{"v": 2}]), both(end(place, "a"), end(place, "b")))
     done = notata("curve", "-f", place.url, "-y", "v", "--csv", folder=tmp_path)
     assert done.stdout.splitlines()[1:] == ["b,v,0,1.0", "b,v,1,2.0"]
-    assert done.stderr.count("has texts, not numbers") == 1
+    assert done.stderr.count("contains text, not numbers") == 1
 
 
 def test_a_resumed_run_is_printed_from_its_start_again(

@@ -123,7 +123,7 @@ def test_folders_that_are_made_for_it_are_removed(tmp_path: Path) -> None:
     done = notata("doctor", "new/deep/place", folder=tmp_path)
     assert done.returncode == 0
     assert list(tmp_path.iterdir()) == []
-    assert "list\tyes\tnothing is there yet" in done.stdout
+    assert "list\tyes\tthere is nothing yet" in done.stdout
     assert notata("doctor", "new/place", "--read-only", folder=tmp_path).returncode == 0
     assert list(tmp_path.iterdir()) == []
 
@@ -158,7 +158,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 def _full(disk: Disk) -> None:
     disk.fill()
     found = of(diagnose(disk.folder / "out"), "write")
-    assert (found.state, found.advice) == ("no", "Make room there, or choose another place.")
+    assert (found.state, found.advice) == ("no", "Free some space there, or choose another place.")
 
 
 def test_a_file_as_base_folder_is_refused(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_file_as_base_folder_is_refused(tmp_path: Path) -> None:
     done = notata("doctor", "file", folder=tmp_path)
     assert done.returncode == 3
     assert "list\tno\t" in done.stdout
-    assert "Name a folder" in done.stdout
+    assert "Pass a folder" in done.stdout
     assert (tmp_path / "file").read_text() == "kept"
 
 
@@ -208,14 +208,14 @@ def test_a_bucket_that_is_missing(name: str, request: pytest.FixtureRequest) -> 
 def test_an_endpoint_that_is_no_address(tmp_path: Path) -> None:
     done = notata("ls", "s3://bucket/x", "-okey=a", "-osecret=b", "-oendpoint_url=127.0.0.1:1", folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.endswith("is no address; it must begin with http:// or https://\n")
+    assert done.stderr.endswith("is not a valid address; it must begin with http:// or https://\n")
 
 
 def test_each_line_says_once_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     lines = [line.split("\t") for line in notata("doctor", "file", folder=tmp_path).stdout.splitlines()]
     told = next(text for _, state, text in lines if state == "no")
-    assert told == f"{tmp_path}/file is a file. Name a folder, which need not exist yet"
+    assert told == f"{tmp_path}/file is a file. Pass a folder, which need not exist yet"
 
 
 def test_a_store_that_ignores_conditions(moto_server: Server, forget_s3_capabilities: None) -> None:
@@ -224,7 +224,7 @@ def test_a_store_that_ignores_conditions(moto_server: Server, forget_s3_capabili
     with headers_without("If-None-Match"):
         found = diagnose(url, storage_options=moto_server.options)
     assert (states(found)["claim"], states(found)["swap"]) == ("poor", "yes")
-    assert "give each run an id of its own" in of(found, "claim").advice
+    assert "give each run its own id" in of(found, "claim").advice
     s3.known.forget()
     with headers_without("If-Match"):
         found = diagnose(url, storage_options=moto_server.options)
@@ -414,15 +414,15 @@ def test_a_disk_that_is_small_and_one_behind_a_network_are_poor(
 @pytest.mark.parametrize(
     ("error", "advice"),
     [
-        (AccessError("RequestTimeTooSkewed"), "set it, by NTP"),
+        (AccessError("RequestTimeTooSkewed"), "set it, for instance with NTP"),
         (ContainerMissingError("no"), "Create the bucket"),
-        (UnreachableError("no"), "Does the server run?"),
+        (UnreachableError("no"), "Is the server running?"),
         (DeadlineError("no"), "The server does not answer"),
         (AccessError("403 InvalidAccessKeyId"), WRONG_KEY),
         (AccessError("SignatureDoesNotMatch"), WRONG_KEY),
         (AccessError("403"), "(s3:PutObject; storage.objects.create; on a disk: modes)"),
-        (FullError("no"), "Make room there"),
-        (FolderError("no"), "Name a folder"),
+        (FullError("no"), "Free some space there"),
+        (FolderError("no"), "Pass a folder"),
         (ConfigurationError("no"), "Correct the URL"),
         (StorageError("no"), "Try again later."),
     ],

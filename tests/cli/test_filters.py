@@ -140,7 +140,9 @@ def test_what_no_run_has_and_what_makes_no_sense_is_told(sweep: str, tmp_path: P
 def test_a_file_that_was_named_is_of_no_run_to_filter(sweep: str, tmp_path: Path) -> None:
     done = notata("grep", "step", f"{sweep}/log_b/log.txt", "--status", "failed", folder=tmp_path)
     name = f"{sweep}/log_b/log.txt"
-    told = f"cannot filter {name}: it is a single file, and its run is unknown; pass a pattern of files instead"
+    told = (
+        f"cannot filter {name}: it is a single file, and its run is unknown; pass a pattern that matches files instead"
+    )
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"Error: {told}\n")
     with pytest.raises(RunMissingError):
         tail(f"{sweep}/log_b/log.txt", status="failed")
@@ -219,7 +221,7 @@ def test_verify_that_looked_at_no_run_does_not_say_that_all_is_well(sweep: str, 
     done = notata("verify", sweep, "--where", "dtt > 0.1", folder=tmp_path)
     assert (done.returncode, done.stderr.splitlines()[0]) == (3, "Note: no run has dtt; similar names: dt")
     done = notata("verify", "memory://nothing-to-verify", "--status", "died", folder=tmp_path)
-    assert done.stdout.endswith(": cannot tell: there is no run at memory://nothing-to-verify, or below it\n")
+    assert done.stdout.endswith(": cannot tell: there is no run at or below memory://nothing-to-verify\n")
 
 
 def test_verify_reports_a_run_that_may_match_and_cannot_be_read(
@@ -279,10 +281,12 @@ def test_cat_prints_files_of_runs_that_are_meant(shelf: Shelf, tmp_path: Path) -
 def test_cat_of_a_single_file_has_no_run_to_filter(sweep: str, tmp_path: Path) -> None:
     done = notata("cat", f"{sweep}/log_b/log.txt", "--status", "failed", folder=tmp_path)
     name = f"{sweep}/log_b/log.txt"
-    told = f"cannot filter {name}: it is a single file, and its run is unknown; pass a pattern of files instead"
+    told = (
+        f"cannot filter {name}: it is a single file, and its run is unknown; pass a pattern that matches files instead"
+    )
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"Error: {told}\n")
     done = notata("cat", f"{sweep}/nothing", "--status", "failed", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (1, f"Error: there is no run at {sweep}/nothing, or below it\n")
+    assert (done.returncode, done.stderr) == (1, f"Error: there is no run at or below {sweep}/nothing\n")
     done = notata("cat", sweep, "--where", "dt > 0.3", folder=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"Error: {sweep} is a folder, not a file; it contains: log_c/")

@@ -363,7 +363,7 @@ def test_the_base_folder_and_folders_without_runs(tmp_path: Path) -> None:
     assert (nothing.returncode, nothing.stdout) == (1, "")
     assert nothing.stderr == "Error: there is nothing at elsewhere\n"
     (tmp_path / "elsewhere/notes.txt").write_text("needle\n")
-    assert "there is no run at elsewhere" in notata("grep", "needle", "elsewhere", folder=tmp_path).stderr
+    assert "there is no run at or below elsewhere" in notata("grep", "needle", "elsewhere", folder=tmp_path).stderr
 
 
 def test_a_terminal_gets_colours_and_no_control_byte_of_a_run(fleet: Path, tmp_path: Path) -> None:

@@ -87,12 +87,12 @@ def test_what_is_no_run_is_refused_and_reported(tmp_path: Path) -> None:
     (tmp_path / "third/metadata.json").write_text('{"title": "no run", "status": "open"}')
     before = sorted(path for path in tmp_path.rglob("*"))
     for arguments, code, told in [
-        (["data"], 1, "there is no run at data; only runs are removed"),
+        (["data"], 1, "there is no run at data; only runs can be removed"),
         (["data/table.csv"], 1, "there is no run at data/table.csv"),
         (["nowhere"], 1, "there is no run at nowhere"),
         (["other"], 1, "other has a metadata.json, but is not a run"),
         (["third"], 1, "third has a metadata.json, but is not a run"),
-        (["sweep"], 2, "sweep is not a run, but has 2 runs below it; -r removes them"),
+        (["sweep"], 2, "sweep is not a run, but has 2 runs below it; pass -r to remove them"),
         (["sw*"], 2, "sw* is not a run, but has 2 runs below it"),
         (["sweep/log_a/artifacts"], 1, "there is no run at sweep/log_a/artifacts"),
         (["sweep/log_a/*"], 2, "matches files of sweep/log_a; only whole runs can be removed"),
@@ -298,7 +298,7 @@ def test_a_run_that_began_again_during_the_question_is_kept(place: Place) -> Non
     done = list(removals(runs, failed=told.append))
     assert [one.removed for one in done] == [False, False, True]
     assert [type(error) for error in told] == [ConflictError, ConflictError]
-    assert "log_b is another run by now, and was kept" in str(told[1])
+    assert "log_b is a different run by now, and was kept" in str(told[1])
     assert place.bytes("log_b/artifacts/n.txt") == b"new"
     again.mark_complete()
 

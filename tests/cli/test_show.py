@@ -103,7 +103,7 @@ def test_a_folder_of_several_runs_is_refused_unless_all_are_asked_for(fleet: Pat
         show(fleet)
     assert notata("show", f"{fleet}/log_l*", "-n", "0", folder=tmp_path).stdout.count("  place  ") == 2
     done = notata("show", f"{fleet}/logs", f"{fleet}/log_old", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (1, f"Error: there is no run at {fleet}/logs, or below it\n")
+    assert (done.returncode, done.stderr) == (1, f"Error: there is no run at or below {fleet}/logs\n")
     assert done.stdout.startswith("old  complete\n")
 
 
@@ -117,7 +117,7 @@ def test_the_id_of_a_run_finds_it(tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (0, ""), arguments
     assert show(str(tmp_path / "exp002")).run.run_id == "exp002"
     assert show(str(tmp_path / "exp001")).run.run_id == "inner"
-    with pytest.raises(errors.RunMissingError, match=r"there is no run at .*/exp003, or below it"):
+    with pytest.raises(errors.RunMissingError, match=r"there is no run at or below .*/exp003"):
         show(str(tmp_path / "exp003"))
     Logbook("a", "memory://show/ids").mark_complete()
     assert show("memory://show/ids/a").run.url == "memory://show/ids/log_a"
@@ -336,7 +336,7 @@ def test_a_run_with_damaged_metadata_shows_parameters_and_metrics() -> None:
     assert (found.run.params, found.run.metrics) == ({}, {})
     assert [problem.partition(":")[0] for problem in found.problems] == [
         "params.yaml",
-        "artifacts/metrics.json holds a list, where names and values are needed",
+        "artifacts/metrics.json contains a list instead of names and values",
     ]
 
 

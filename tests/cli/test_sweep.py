@@ -127,7 +127,7 @@ def test_the_time_limit(folder: Path) -> None:
     done = notata("sweep", "run", task(folder), "space.toml", folder=folder, **environment)
     assert done.returncode == 75
     done = notata("sweep", "run", task(folder), "space.toml", "--time-limit", "1h", folder=folder)
-    assert (done.returncode, "as in 3:50:00" in done.stderr) == (2, True)
+    assert (done.returncode, "such as 3:50:00" in done.stderr) == (2, True)
 
 
 def test_a_job_array_is_recognised(folder: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_name_that_no_experiment_can_have(command: str, folder: Path) -> None:
     given = [task(folder)] if command == "run" else []
     ended = notata("sweep", command, *given, "space.toml", "--experiment", "../x", folder=folder)
     assert ended.returncode == 2
-    assert "'../x' is no valid name of an experiment: it has the segment '..', which could leave" in ended.stderr
+    assert "'../x' is not a valid name for an experiment: it has the segment '..', which could leave" in ended.stderr
 
 
 @pytest.mark.slow
@@ -160,7 +160,7 @@ def test_workers_share_the_points_and_replace_one_that_is_killed(folder: Path) -
     )
     stdout, stderr = done.communicate()
     assert done.returncode == 0, stderr
-    assert stderr == "Warning: a process has ended by signal 9; another one takes its place\n"
+    assert stderr == "Warning: a process has ended by signal 9; another one replaces it\n"
     assert "6 complete in" in stdout
     with open(folder / "runs/lines/index.csv") as file:
         assert sorted(int(row["y"]) for row in csv.DictReader(file)) == [0, 10, 20, 30, 40, 50]

@@ -225,7 +225,7 @@ def test_metrics_that_cannot_be_shown_are_reported(tmp_path: Path) -> None:
         log.json("metrics", [1, 2])
     (tmp_path / "log_a/params.yaml").write_text("a: [")
     [row] = table(str(tmp_path))
-    assert "artifacts/metrics.json holds a list" in row["metrics_error"]
+    assert "artifacts/metrics.json contains a list" in row["metrics_error"]
 
 
 def test_a_row_that_no_longer_holds_is_read_from_the_run() -> None:

@@ -153,7 +153,8 @@ def test_a_taken_port_is_an_error(tmp_path: Path) -> None:
         done = notata("view", str(tmp_path), "--port", str(port), "--no-browser", folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
-        f"Error: cannot listen on port {port}: another program uses it. Pass another --port, or none for a free one\n"
+        f"Error: cannot listen on port {port}: another program is using it. Pass another --port, or omit "
+        "--port to use a free one\n"
     )
 
 
@@ -219,7 +220,7 @@ def test_a_place_without_runs_is_shown_and_one_that_fails_is_reported(tmp_path: 
         page = json.loads(view.get("/api/runs").read())
         assert (page["count"], "there is no run" in page["problems"][0]) == (0, True)
         said = [*view.printed, *view.end()[1].splitlines()]  # before or after the address: another thread looks
-        warning = f"Warning: there is no run at {tmp_path / 'nothing'}, or below it. The page shows runs as soon as"
+        warning = f"Warning: there is no run at or below {tmp_path / 'nothing'}. The page will show runs as soon as"
         assert len([line for line in said if line.startswith(warning)]) == 1, said
     options = ("-o", "endpoint_url=http://127.0.0.1:9", "-o", "key=a", "-o", "secret=b")
     with viewing("s3://bucket/x", "--no-browser", *options, folder=tmp_path) as view:

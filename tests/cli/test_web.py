@@ -60,7 +60,7 @@ def test_an_address_without_a_server_is_an_error_and_not_an_empty_list(tmp_path:
 @pytest.mark.parametrize(
     ("status", "code", "told"),
     [
-        (401, 3, "asks for a user and a password, or refuses them (401)"),
+        (401, 3, "asks for a user name and a password, or refuses them (401)"),
         (403, 3, "the server refused the request (403)"),
         (500, 3, "the server answered 500"),
         (404, 1, "there is no"),

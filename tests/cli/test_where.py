@@ -122,7 +122,7 @@ def test_what_does_not_fit_does_not_match_and_raises_nothing(expression: str) ->
         ("max([]) > omega", 1, "max([])", "it has no value"),
         ("1 < foo(omega)", 5, "foo(omega)", "there is no function foo()"),
         ("1 < abs(omega, 2)", 5, "abs(omega, 2)", "takes 1 argument, not 2"),
-        ("note.upper() == 'F'", 1, "note.upper()", "no methods"),
+        ("note.upper() == 'F'", 1, "note.upper()", "methods are not supported"),
         ("'ä' == note and lambda: 1", None, "", "invalid syntax"),
         ("'ä' == note and [x for x in steps]", 17, "[x for x in steps]", "a filter cannot contain this"),
         ("f'{omega}' == '2'", 1, "f'{omega}'", "a filter cannot contain this"),
@@ -133,11 +133,11 @@ def test_what_does_not_fit_does_not_match_and_raises_nothing(expression: str) ->
         ("'%999999999d' % 1 == note", 1, "'%999999999d' % 1", "a str is not a number"),
         ("omega.__class__ == 1", 1, "omega.__class__", "there is no __class__"),
         ("__import__('os')", 1, "__import__('os')", "there is no function"),
-        ("().__class__", 1, "()", "only names have parts"),
+        ("().__class__", 1, "()", "only names can have parts"),
         ("eval('1')", 1, "eval('1')", "there is no function"),
         ("(omega := 1)", 2, "omega := 1", "a filter cannot contain this"),
         ("omega if 1 else 2", 1, "omega if 1 else 2", "a filter cannot contain this"),
-        ("params[omega] == 1", 1, "params[omega]", "only names have parts"),
+        ("params[omega] == 1", 1, "params[omega]", "only names can have parts"),
         ("b'x' == note", 1, "b'x'", "a filter cannot contain this"),
         ("omega > 1j", 9, "1j", "a filter cannot contain this"),
     ],
@@ -213,7 +213,7 @@ def test_names_that_no_run_has_are_reported_with_close_ones() -> None:
         "no run has foo['x y']",
         "no run has omga; similar names: omega",
         "no run has params.stpes; similar names: steps",
-        "size is that of the run; there is params.size too",
+        "size is the value of the run; there is also params.size",
     ]
     places = Where("solver.stages[-3] == 1 or solver.stages[-9] == 1")
     assert places.notes() == []  # nothing was evaluated yet
@@ -241,7 +241,7 @@ def test_names_that_no_run_has_are_reported_with_close_ones() -> None:
 def test_a_text_without_quotes_is_reported_with_the_right_expression(expression: str, names: str, better: str) -> None:
     where = Where(expression)
     where(RUN)
-    assert where.notes() == [(f"no run has {names}; " if names else "") + f"a text needs quotes: {better}"]
+    assert where.notes() == [(f"no run has {names}; " if names else "") + f"put text in quotes: {better}"]
     right = Where(better)
     right(RUN)
     assert right.notes() == []
@@ -266,7 +266,7 @@ def test_what_is_no_text_gets_no_quotes(expression: str) -> None:
 def test_an_unquoted_text_is_reported_with_quotes(expression: str, better: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Where(expression)
-    assert str(caught.value).endswith(f"; a text needs quotes: {better}")
+    assert str(caught.value).endswith(f"; put text in quotes: {better}")
     Where(better)(RUN)
 
 
@@ -289,10 +289,10 @@ def test_true_false_and_null_are_words() -> None:
 @pytest.mark.parametrize(
     ("expression", "why"),
     [
-        ("lower(3) == 'a'", "lower() takes texts, not an int"),
-        ("startswith(3, 'a')", "startswith() takes texts, not an int"),
-        ("matches('a', 3)", "matches() takes texts, not an int"),
-        ("len(3) > 1", "len() takes a text, a list or a dictionary, not an int"),
+        ("lower(3) == 'a'", "lower() takes strings, not an int"),
+        ("startswith(3, 'a')", "startswith() takes strings, not an int"),
+        ("matches('a', 3)", "matches() takes strings, not an int"),
+        ("len(3) > 1", "len() takes a string, a list or a dictionary, not an int"),
         ("contains(3, 4)", "an int cannot be in an int"),
         ("3 in 'a3'", "an int cannot be in a str"),
     ],
@@ -317,7 +317,7 @@ def test_a_filter_of_the_command(tmp_path: Path) -> None:
         "Note: no run has omgea; similar names: omega\n",
     )
     bare = notata("ls", ".", "--where", "status == complete", folder=tmp_path)
-    assert bare.stderr == "Note: no run has complete; a text needs quotes: status == 'complete'\n"
+    assert bare.stderr == "Note: no run has complete; put text in quotes: status == 'complete'\n"
     wrong = notata("ls", ".", "--where", "omega > > 1", folder=tmp_path)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr.count("\n") == 1

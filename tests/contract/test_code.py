@@ -242,7 +242,7 @@ def test_a_patch_that_cannot_be_kept_is_not_overwritten(place: Place, repo: Path
     storage.fail(1, key="code/0/diff.patch")
     Logbook("run", Store(storage), resume=True).mark_complete()
     assert place.bytes(f"log_run/{PATCH}") == before
-    assert any("code/diff.patch of the attempt before is kept" in line for line in place.log())
+    assert any("code/diff.patch of the previous attempt was kept" in line for line in place.log())
 
 
 @pytest.mark.usefixtures("repo")

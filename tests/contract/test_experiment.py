@@ -452,7 +452,7 @@ def test_options_of_runs_are_handed_on(place: Place) -> None:
     assert "environment" not in fields
     assert fields["lease"]["heartbeat"] == 5
     options: dict[str, Any] = {"overwrite": True}
-    with pytest.raises(ConfigurationError, match="overwrite: an experiment takes name, base_dir"):
+    with pytest.raises(ConfigurationError, match=r"overwrite: Experiment\(\) takes name, base_dir"):
         experiment(place, **options)
 
 
@@ -518,7 +518,7 @@ def test_a_reader_says_what_is_not_there(place: Place, sweep: Experiment) -> Non
             found[place_]
     wrong: list[Any] = [0.0, None, True, ("a",), slice(1)]
     for key in wrong:
-        with pytest.raises(TypeError, match="by its id or its place"):
+        with pytest.raises(TypeError, match="pass a run id or a position"):
             found[key]
 
 
@@ -540,9 +540,9 @@ def test_a_reader_of_nothing(place: Place) -> None:
 
 def test_a_reader_of_an_experiment_names_the_one_of_a_run(place: Place, sweep: Experiment) -> None:
     sweep.add(n=1).mark_complete()
-    with pytest.raises(RunMissingError, match=r"/log_sweep_n_1 is a run, .*: read it with LogReader$"):
+    with pytest.raises(RunMissingError, match=r"/log_sweep_n_1 is a run, .*: open it with LogReader$"):
         reader(place, "sweep/runs/log_sweep_n_1")
-    with pytest.raises(RunMissingError, match="a folder of runs is for ExperimentReader"):
+    with pytest.raises(RunMissingError, match="to read a folder of runs, use ExperimentReader"):
         LogReader(f"{place.url}/sweep", storage_options=place.options)
 
 
@@ -988,7 +988,7 @@ def test_an_index_changed_by_users_is_kept_as_a_backup(sweep: Experiment, place:
 
 
 def test_a_parameter_that_resembles_skip_existing_is_a_warning(sweep: Experiment) -> None:
-    with pytest.warns(UserWarning, match="skip_exisiting is used as a parameter; did you mean skip_existing"):
+    with pytest.warns(UserWarning, match="skip_exisiting was used as a parameter; did you mean skip_existing"):
         sweep.add(n=1, skip_exisiting=True)
 
 

@@ -158,7 +158,7 @@ def test_runs_copied_to_an_experiment_with_an_index_are_in_it(tmp_path: Path) ->
     here = Experiment("sweep", tmp_path / "here")
     for number in (1, 5):
         here.add(number=number).mark_complete()
-    with pytest.raises(BatchError, match="another run of this id"):
+    with pytest.raises(BatchError, match="a different run with this id"):
         sync(tmp_path / "here", tmp_path / "copies")
     assert shown(target) == ["0", "1", "5"]
     sync(tmp_path / "here", tmp_path / "copies", delete=True)

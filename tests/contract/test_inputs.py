@@ -339,7 +339,7 @@ def test_a_pipe_is_no_input(tmp_path: Path) -> None:
     from notata import Logbook, StorageError
 
     os.mkfifo(tmp_path / "pipe")
-    with Logbook("run", tmp_path) as log, pytest.raises(StorageError, match="no regular file"):
+    with Logbook("run", tmp_path) as log, pytest.raises(StorageError, match="not a regular file"):
         log.input(tmp_path / "pipe")
 
 

@@ -143,7 +143,7 @@ def test_a_large_series_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     faulty = FaultyBackend(open_store(place.url))
     html = LogReader(open_store(faulty).below("log_large"))._repr_html_()
     assert pictures(html) == []
-    assert "the series scalars is not drawn: it has 9.4 MB, and a notebook reads at most 8.4 MB" in Page(html).text
+    assert "the series scalars is not drawn: its size is 9.4 MB, and a notebook reads at most 8.4 MB" in Page(html).text
     assert cells(html, "series scalars: 1 rows, last step 1")[1][:2] == ["loss", "0.5"]
     assert not [one for one in faulty.operations if one.verb == "get" and "scalars" in one.key]
 

@@ -38,8 +38,8 @@ def test_a_pinned_run_is_neither_removed_nor_replaced(place: Place, tmp_path: Pa
     assert fields(place) == {**json.loads(before["log_run/metadata.json"]), "pinned": True}
     refused = notata("rm", "--force", "--yes", *given, folder=tmp_path)
     assert (refused.returncode, refused.stdout) == (3, "")
-    assert "is pinned, and was kept; unpin it by notata unpin, or remove it by notata rm --pinned" in refused.stderr
-    with pytest.raises(RunExistsError, match=r"it is pinned\. Choose another run_id, or unpin it") as caught:
+    assert "is pinned, and was kept; unpin it with notata unpin, or remove it with notata rm --pinned" in refused.stderr
+    with pytest.raises(RunExistsError, match=r"it is pinned\. Choose another run_id, or unpin the run") as caught:
         place.logbook(overwrite=True)
     assert caught.value.status == "complete"
     assert search.remove(at(place), recursive=True, retention=Retention(older=0)) == []
@@ -124,7 +124,7 @@ def test_sync_carries_a_pin_and_keeps_pinned_copies(place: Place) -> None:
     assert place.bytes("log_run/artifacts/n.txt") == b"kept"
     with Logbook("run", here) as log:
         log.text("n", "another run of this id")
-    with pytest.raises(BatchError, match="holds another run of this id, which is pinned"):
+    with pytest.raises(BatchError, match="contains a different run with this id, which is pinned"):
         synced(delete=True)
     assert place.bytes("log_run/artifacts/n.txt") == b"kept"
 
@@ -136,7 +136,7 @@ def test_a_mirror_does_not_replace_a_pinned_run(place: Place) -> None:
     here = f"memory://pins-near-{place.url.rpartition('/')[2]}"
     log = Logbook("run", here, mirror=MirrorStorage(place.url, place.options), overwrite=True)
     assert log.mirror is not None
-    with pytest.raises(RunExistsError, match="holds another run of this id, which is pinned"):
+    with pytest.raises(RunExistsError, match="contains a different run with this id, which is pinned"):
         log.mirror.flush()
     log.mark_complete()
     assert place.files() == before

@@ -70,7 +70,7 @@ def test_kept_files_are_those_that_the_program_wrote(place: Place, tmp_path: Pat
     assert code == 0
     kept = {key: data for key, data in place.files().items() if key.startswith("log_run/artifacts/")}
     assert kept == {"log_run/artifacts/out/again.vtk": b"again\n", "log_run/artifacts/out/new.vtk": b"new\n"}
-    assert "WARNING Not kept, as they are unchanged since the start: out/old.vtk" in place.log()
+    assert "WARNING Not kept, because they have not changed since the start: out/old.vtk" in place.log()
     assert (
         "log_run/artifacts/out/new.vtk".removeprefix("log_run/")
         in json.loads(place.bytes("log_run/manifest.json"))["files"]

@@ -159,5 +159,5 @@ def test_a_process_that_may_start_few_threads_gets_an_error_that_says_so(shared:
     output, errors = script.communicate()
     assert script.returncode == 0, errors
     assert len(output.splitlines()) == 2
-    assert allowed or output.count("the system allows this process no more threads") == 2
+    assert allowed or output.count("the system does not allow this process to start more threads") == 2
     assert LogReader(shared.url + "/log_run", storage_options=shared.options).state.status == "complete"

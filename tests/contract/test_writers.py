@@ -196,7 +196,7 @@ def test_a_run_resumed_with_other_parameters_logs_a_warning(place: Place, ext: s
         log.params(ext, omega=2.0, steps=1)
     log = place.logbook(resume=True, params={"omega": 3.0})
     log.flush()
-    assert f"WARNING The parameters differ from the previous ones: params.{ext} is replaced" in place.log()
+    assert f"WARNING The parameters differ from the previous ones; notata replaces params.{ext}" in place.log()
     assert place.names() == ["log_run/manifest.json", "log_run/metadata.json", "log_run/params.yaml"]
     assert stored(place, "params.yaml") == b"omega: 3.0\n"
     assert dict(log.params) == {"omega": 3.0}
@@ -640,7 +640,7 @@ def test_a_file_that_is_not_there_or_no_file(place: Place, tmp_path: Path) -> No
         with pytest.raises(errors.FolderError, match="folder"):
             log.file(inside, "old.txt")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(errors.StorageError, match="no regular file"):
+    with pytest.raises(errors.StorageError, match="not a regular file"):
         log.file(tmp_path / "pipe", "old.txt")
     assert stored(place, "artifacts/old.txt") == b"stays"
     assert "Saved text" in last_line(log, place)
@@ -761,7 +761,7 @@ def test_of_a_folder_what_is_no_regular_file_is_left_out_and_named(
     assert below(place) == ["results/a.dat", "results/deep/b.dat", "results/deep/er/c d.dat", "results/to_file"]
     assert stored(place, "artifacts/results/to_file") == b"a.dat"
     log.flush()
-    told = "Skipped in folder results, as they are not regular files: deep/to_nothing, pipe, socket, to_folder"
+    told = "Skipped in folder results, because they are not regular files: deep/to_nothing, pipe, socket, to_folder"
     assert f"WARNING {told}" in place.log()
 
 

@@ -191,7 +191,7 @@ def test_a_library_that_writes_elsewhere_is_an_error() -> None:
     def write(value: object, path: str) -> None:
         Path(path + ".npy").write_bytes(b"")
 
-    with pytest.raises(EncodeError, match=r"made no file 'value.arr', but \['value.arr.npy'\]"):
+    with pytest.raises(EncodeError, match=r"did not write the file 'value.arr', but \['value.arr.npy'\]"):
         encode(PathFormat(".arr", write), 1)
 
 

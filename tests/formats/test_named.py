@@ -137,7 +137,7 @@ def test_a_broken_package_does_not_break_others() -> None:
     with pytest.raises(ConfigurationError) as caught:
         named("xyz")
     assert isinstance(caught.value.__cause__, AttributeError)
-    with pytest.raises(ConfigurationError, match="is no format"):
+    with pytest.raises(ConfigurationError, match="is not a format"):
         named("wrong")
 
 
@@ -166,7 +166,7 @@ def test_anything_else_is_none(given: object) -> None:
     with pytest.raises(ConfigurationError) as caught:
         as_format(given)
     there = "bytes, csv, json, netcdf, npy, npz, parquet, pickle, text, yaml"
-    assert f" is no format; pass the name of one ({there}), or an" in str(caught.value)
+    assert f" is not a format; pass the name of one ({there}), or an" in str(caught.value)
 
 
 def test_a_class_that_needs_arguments_is_an_error() -> None:
@@ -176,5 +176,5 @@ def test_a_class_that_needs_arguments_is_an_error() -> None:
 
 
 def test_a_suffix_has_a_dot_and_no_slash() -> None:
-    with pytest.raises(ConfigurationError, match=r"a suffix is like '.vtk', with the dot and without a slash"):
+    with pytest.raises(ConfigurationError, match=r"a suffix must look like '.vtk', with the dot and without a slash"):
         as_format(Slashed)

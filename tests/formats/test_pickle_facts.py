@@ -124,8 +124,8 @@ def test_what_is_cut_off_damaged_or_none() -> None:
     for at in range(len(data)):
         assert facts(data[:at]).warnings[-1].startswith(("it is truncated", "its operations are inconsistent"))
     assert facts(data + b"more").warnings == ("there is more data after its end",)
-    assert "it is no pickle" in facts(b"\xff\xfe no pickle").warnings[0]
-    assert facts(b".").warnings == ("it makes no value, after 1 operations",)
+    assert "it is not a pickle" in facts(b"\xff\xfe no pickle").warnings[0]
+    assert facts(b".").warnings == ("it does not create a value, after 1 operations",)
     assert "truncated" in facts(b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f" + b"x").warnings[0]
     assert "truncated" in facts(pickle.dumps(bytes(1000))[:-100]).warnings[0]
 
@@ -167,7 +167,7 @@ def test_bombs_take_little_memory(data: bytes) -> None:
 def test_the_examined_part_is_bounded() -> None:
     found = pickle_facts(io.BytesIO(pickle.dumps([float(number) for number in range(1000)])), 500)
     assert found.operations == 500
-    assert found.warnings == ("only its first 500 operations were examined; the rest may import more",)
+    assert found.warnings == ("only the first 500 operations were examined; the rest may import more",)
     assert found.value.endswith(" so far")
 
 

@@ -202,11 +202,11 @@ def test_a_damaged_file_is_an_error_or_is_read(data: st.DataObject) -> None:
 def test_a_table_is_the_data_frame_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert table_as(TABLE, "arrow") is TABLE
     assert table_as(TABLE, "pandas").t.tolist() == [0.0, 0.5]
-    with pytest.raises(ConfigurationError, match="a table is read as 'pandas', 'polars' or 'arrow', not 'dask'"):
+    with pytest.raises(ConfigurationError, match="library must be 'pandas', 'polars' or 'arrow', not 'dask'"):
         table_as(TABLE, "dask")
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(
-        PackageMissingError, match=r"polars is not installed, but needed for this: pip install 'polars>=1'"
+        PackageMissingError, match=r"this needs polars, which is not installed: pip install 'polars>=1'"
     ):
         table_as(TABLE, "polars")
     monkeypatch.setitem(sys.modules, "pandas", None)

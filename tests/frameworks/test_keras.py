@@ -83,7 +83,7 @@ def test_a_training_that_goes_on_continues_the_steps(tmp_path: Path) -> None:
     assert run.series("batches").step.tolist() == [*range(9)]
 
 
-@pytest.mark.filterwarnings("ignore:'shape' is left out")
+@pytest.mark.filterwarnings("ignore:'shape' was not added")
 def test_a_value_that_no_row_can_store_does_not_end_the_training(tmp_path: Path) -> None:
     odd = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(shape=np.ones(3), time=1.0))
     with Logbook("a", tmp_path) as log:
@@ -91,7 +91,7 @@ def test_a_value_that_no_row_can_store_does_not_end_the_training(tmp_path: Path)
     rows = rows_of(tmp_path / "log_a")
     assert [row["time_"] for row in rows] == [1.0] * 3
     assert all("loss" in row and "shape" not in row for row in rows)
-    assert (tmp_path / "log_a/log.txt").read_text().count("'shape' is left out") == 1
+    assert (tmp_path / "log_a/log.txt").read_text().count("'shape' was not added") == 1
 
 
 def test_a_worker_and_no_run(tmp_path: Path) -> None:

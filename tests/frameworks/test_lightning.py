@@ -109,7 +109,7 @@ def test_checkpoints_lie_in_the_run_and_a_resumed_run_continues_from_them(tmp_pa
     assert run.params["fails_at"] == -1
 
 
-@pytest.mark.filterwarnings("ignore:.* is left out of the series 'scalars'")
+@pytest.mark.filterwarnings("ignore:.* was not added to the series 'scalars'")
 def test_a_value_that_no_row_can_store_does_not_end_the_training(tmp_path: Path) -> None:
     with Logbook("a", tmp_path) as log:
         logger = NotataLogger(log)
@@ -127,12 +127,12 @@ def test_a_value_that_no_row_can_store_does_not_end_the_training(tmp_path: Path)
     assert params_of(tmp_path / "log_a") == {"ext_": "npz", "layers": ["torch.nn.modules.activation.ReLU", 3]}
     warnings = [line for line in (tmp_path / "log_a/log.txt").read_text().splitlines() if "WARNING" in line]
     assert len(warnings) == 2
-    assert "'histogram' is left out of the series scalars: " in warnings[0]
-    assert "A row is left out of the series scalars: invalid step 9.5" in warnings[1]
+    assert "'histogram' was not added to the series scalars: " in warnings[0]
+    assert "A row was not added to the series scalars: invalid step 9.5" in warnings[1]
 
 
 def test_a_value_left_out_is_a_warning_that_names_the_run(tmp_path: Path) -> None:
-    with Logbook("a", tmp_path) as log, pytest.warns(UserWarning, match=r"'x' is left out .*log_a"):
+    with Logbook("a", tmp_path) as log, pytest.warns(UserWarning, match=r"'x' was not added .*log_a"):
         NotataLogger(log).log_metrics({"x": [1, 2]}, step=0)
 
 

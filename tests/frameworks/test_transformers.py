@@ -95,7 +95,7 @@ def test_a_resumed_run_continues_from_the_checkpoint(tmp_path: Path) -> None:
     assert (tmp_path / "log_a/artifacts/checkpoints/checkpoint-6").is_dir()
 
 
-@pytest.mark.filterwarnings("ignore:'eval_table' is left out")
+@pytest.mark.filterwarnings("ignore:'eval_table' was not added")
 def test_a_value_that_no_row_can_store_does_not_end_the_training(tmp_path: Path) -> None:
     with Logbook("a", tmp_path) as log:
         training = trainer(log, tmp_path / "o")

@@ -139,5 +139,5 @@ def test_a_forged_database_is_an_error(tmp_path: Path, statement: str, message: 
 
 def test_what_is_no_database_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
-    with pytest.raises(ValueError, match=r"Is it a database of MLflow\?"):
+    with pytest.raises(ValueError, match=r"Is it an MLflow database\?"):
         import_runs("mlruns", tmp_path / "mlflow.db", "memory://to")

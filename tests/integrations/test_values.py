@@ -111,23 +111,23 @@ def test_a_list_of_parameters_without_a_plain_form_keeps_the_others() -> None:
 
 
 def test_parameters_that_are_too_large_are_left_out_with_a_warning(tmp_path: Path) -> None:
-    with Logbook("a", tmp_path) as log, pytest.warns(UserWarning, match=r"parameters .* left out of .*log_a"):
+    with Logbook("a", tmp_path) as log, pytest.warns(UserWarning, match=r"parameters .* not recorded in .*log_a"):
         store_params(log, {"vocabulary": "x" * 9_000_000})
-    assert "WARNING The parameters of the framework are left out" in (tmp_path / "log_a/log.txt").read_text()
+    assert "WARNING The parameters of the framework were not recorded" in (tmp_path / "log_a/log.txt").read_text()
     assert params_of(tmp_path / "log_a") == {}
 
 
 def test_a_value_that_no_row_can_store_is_left_out_with_one_warning(tmp_path: Path) -> None:
     with Logbook("a", tmp_path) as log:
         rows = Rows(log)
-        with pytest.warns(UserWarning, match=r"'map' is left out of the series 'scalars' of .*log_a") as caught:
+        with pytest.warns(UserWarning, match=r"'map' was not added to the series 'scalars' of .*log_a") as caught:
             rows.add({"loss": 0.5, "map": np.ones(3)}, 0)
         rows.add({"loss": 0.5, "map": np.ones(3)}, 1)
-        with pytest.warns(UserWarning, match="'xxx.* is left out"):
+        with pytest.warns(UserWarning, match="'xxx.* was not added"):
             rows.add({"x" * 501: 1.0, 7: 2.0, "rank": 3}, 3.0)
-        with pytest.warns(UserWarning, match="'loss' is left out .* text here, but it was a number before"):
+        with pytest.warns(UserWarning, match="'loss' was not added .* text here, but it was a number before"):
             rows.add({"loss": "high"}, 4)
-        with pytest.warns(UserWarning, match=r"A row is left out .*: invalid step 4.5"):
+        with pytest.warns(UserWarning, match=r"A row was not added .*: invalid step 4.5"):
             rows.add({"loss": 0.5}, 4.5)
         rows.add({}, 5)
     assert len(caught) == 1
@@ -136,7 +136,7 @@ def test_a_value_that_no_row_can_store_is_left_out_with_one_warning(tmp_path: Pa
         *({"step": n, "loss": 0.5} for n in range(2)),
         {"step": 3, "7": 2.0, "rank_": 3},
     ]
-    assert (tmp_path / "log_a/log.txt").read_text().count("is left out of the series scalars") == 4
+    assert (tmp_path / "log_a/log.txt").read_text().count("was not added to the series scalars") == 4
 
 
 def test_without_a_run_nothing_is_recorded() -> None:

@@ -79,12 +79,12 @@ def test_a_picture_is_a_data_url_of_its_bytes(name: str, data: bytes, kind: str,
         ),
         ("wide.png", png(2**31, 1), "It has 2,147,483,648 x 1 pixels"),
         ("none.png", png(0, 5), "It has 0 x 5 pixels"),
-        ("page.png", b"<html><script>alert(1)</script>", "It is no PNG"),
-        ("entities.svg", b'<!DOCTYPE svg [<!ENTITY a "b">]><svg>&a;</svg>', "It is no PNG"),
-        ("utf16.svg", "<svg/>".encode("utf-16"), "It is no PNG"),
-        ("xhtml.svg", b'<html xmlns="http://www.w3.org/1999/xhtml"><svg/></html>', "It is no PNG"),
-        ("cut.jpg", b"\xff\xd8\xff\xe0\xff", "It is no PNG"),
-        ("large.png", png(3, 2) + bytes(2000), "It has 2.1 kB, more than the 1.0 kB that fit here."),
+        ("page.png", b"<html><script>alert(1)</script>", "It is not a PNG"),
+        ("entities.svg", b'<!DOCTYPE svg [<!ENTITY a "b">]><svg>&a;</svg>', "It is not a PNG"),
+        ("utf16.svg", "<svg/>".encode("utf-16"), "It is not a PNG"),
+        ("xhtml.svg", b'<html xmlns="http://www.w3.org/1999/xhtml"><svg/></html>', "It is not a PNG"),
+        ("cut.jpg", b"\xff\xd8\xff\xe0\xff", "It is not a PNG"),
+        ("large.png", png(3, 2) + bytes(2000), "Its size is 2.1 kB, more than the 1.0 kB that fit here."),
     ],
 )
 def test_a_picture_that_is_left_out(name: str, data: bytes, reason: str, run: Path) -> None:
@@ -109,7 +109,7 @@ def repeated(levels: int, *, element: str = '<use href="#{}"/>') -> bytes:
         (b"<svg ><g id='a'><use href='#b'/></g><g id='b'><use href='#a'/></g></svg>", "Its parts refer to each other"),
         (b"<svg ><image href='DATA:image/&#10;svg+xml,x'/></svg>", "It contains another SVG"),
         (b"<svg ><style>@import url(data:text/css,x)</style></svg>", "It contains another SVG"),
-        (b"<svg ><a></svg>", "It is damaged in line 1: mismatched tag."),
+        (b"<svg ><a></svg>", "It is damaged at line 1: mismatched tag."),
     ],
 )
 def test_a_small_drawing_that_would_be_endless_is_left_out(data: bytes, reason: str) -> None:
@@ -223,7 +223,7 @@ def test_an_array_has_statistics_and_a_picture(run: Path) -> None:
     page = preview(run, "data/big.npy", npy(np.arange(1000.0)), most=1000)
     assert page["array"]["head"][:3] == [0, 1, 2]
     assert "mean" not in page["array"]
-    assert page["left_out"] == "Its statistics: they take reading 8.1 kB, more than 1.0 kB."
+    assert page["left_out"] == "Its statistics: to compute them, notata would have to read 8.1 kB, more than 1.0 kB."
     for odd in (
         np.full((4, 4), 1e308),
         np.array([[-1e308, 1e308]] * 2),

@@ -238,7 +238,7 @@ def test_a_series_or_group_that_no_run_has_is_reported(tmp_path: Path) -> None:
     before = output.read_bytes()
     result = invoke(place, "-o", output, "--series", "lss", "--series", "x*")
     assert (result.exit_code, result.stdout) == (1, "")
-    message = f"Error: no run at {place} has a series or a column of numbers 'lss'; similar names: 'loss'\n"
+    message = f"Error: no run at {place} has a series, or a column of numbers, called 'lss'; similar names: 'loss'\n"
     assert result.stderr == message
     assert output.read_bytes() == before
     with pytest.raises(UnknownNameError):
@@ -324,7 +324,7 @@ def test_a_table_that_does_not_fit(tmp_path: Path) -> None:
     frame = search.report(plant(tmp_path, "one"), tmp_path / "frame.html").size
     written = search.report(tmp_path / "runs", tmp_path / "r.html", max_size=frame + 300_000)
     assert written.size <= frame + 300_000
-    assert re.match(r"The table has no room for \d+ columns: p\d", written.left_out[0])
+    assert re.match(r"No room in the table for \d+ columns: p\d", written.left_out[0])
     for number in range(60):
         plant(tmp_path / "long", f"{number:02}" + "x" * 200)
     with pytest.raises(ConfigurationError, match="the table of 60 runs does not fit"):
@@ -347,7 +347,7 @@ def test_one_run_with_many_long_names_does_not_prevent_the_report(tmp_path: Path
     written = search.report(tmp_path / "runs", tmp_path / "r.html", max_size=size)
     assert (tmp_path / "r.html").stat().st_size == written.size <= size
     assert len(table_of(page_of(tmp_path / "r.html"))["id"]) == 4
-    assert re.search(r"The list of series has no room for \d+ columns; `notata curve`", " ".join(written.left_out))
+    assert re.search(r"No room in the list of series for \d+ columns\. `notata curve`", " ".join(written.left_out))
 
 
 @pytest.mark.parametrize("text", ["x", "'", "<"])
@@ -359,7 +359,7 @@ def test_names_of_columns_that_only_the_rows_have_count(text: str, tmp_path: Pat
     size = frame + 150_000
     written = search.report(folder, tmp_path / "r.html", max_size=size)
     assert written.size == (tmp_path / "r.html").stat().st_size <= size
-    assert re.search(r"the report has \d+ of 900; `notata curve`", " ".join(written.left_out))
+    assert re.search(r"the report has \d+ of 900\. `notata curve`", " ".join(written.left_out))
 
 
 def test_a_carriage_return_in_the_name_of_a_column_stays_one(tmp_path: Path) -> None:

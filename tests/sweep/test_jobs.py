@@ -143,9 +143,9 @@ def test_the_second_ctrl_c_interrupts_the_task() -> None:
     with pytest.raises(SweepInterrupted) as caught:
         Job(experiment, task, grid(x=range(3)), JobOptions(progress=False), clock=lambda: now[0]).run()
     assert (caught.value.result.complete, caught.value.result.cancelled) == (0, 3)
-    said = "the sweep was interrupted (3 cancelled in 10.0 s); the same call does the rest"
+    said = "the sweep was interrupted (3 cancelled in 10.0 s); make the same call again to run the rest"
     assert str(caught.value) == said
-    assert str(SweepInterrupted()) == "the sweep was interrupted; the same call does the rest"
+    assert str(SweepInterrupted()) == "the sweep was interrupted; make the same call again to run the rest"
     assert experiment.reader.table()[0]["failure_reason"] == "KeyboardInterrupt"
 
 

@@ -116,7 +116,7 @@ def test_the_first_ctrl_c_waits_for_the_runs_that_have_begun(tmp_path: Path) -> 
         line = process.stderr.readline() + process.stderr.readline()
         (tmp_path / "go").touch()
         output, _ = process.communicate(timeout=120)
-    assert "no more runs begin" in line
+    assert "no more runs will start" in line
     assert "'complete': 2" in output
     cancelled = re.search(r"'cancelled': (\d+)", output)
     assert cancelled is not None
@@ -184,5 +184,5 @@ def is_alive(pid: int) -> bool:
 def test_processes_that_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "missing.py"), raising=False)
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
-    with pytest.raises(SweepError, match="the processes end while they start; their output says why"):
+    with pytest.raises(SweepError, match="the processes end while they start; see their output for the reason"):
         Experiment("none", tmp_path).sweep(tasks.double, grid(x=range(3)), 1)

@@ -79,5 +79,5 @@ def test_durations(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "soon", "-1", "nan", "1e99", "1:2:3:4", "1-30", "3h"])
 def test_durations_that_are_none(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="write seconds, or hours, minutes and seconds as in 3:50:00"):
+    with pytest.raises(ConfigurationError, match="write seconds, or hours, minutes and seconds such as 3:50:00"):
         parsed_seconds(text)

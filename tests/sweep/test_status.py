@@ -49,7 +49,7 @@ def test_a_large_experiment_is_counted_from_its_index() -> None:
     read = {operation.key.partition("/")[0] for operation in backend.operations[before:] if operation.verb != "list"}
     assert read <= {"index", "index.csv"}
     assert counts(sweep_status(store, "large", SPACE, large=5, fresh=True)) == (0, 0, 0, 0, 12, 0)
-    assert found.note.endswith("looks at every run. What is missing counts as not begun")
+    assert found.note.endswith("looks at every run. Points whose runs are missing count as not begun")
     everything = sweep_status(store, "large", large=5)
     assert everything.not_begun is None
     assert everything.note.endswith("looks at every run")

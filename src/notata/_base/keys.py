@@ -142,7 +142,7 @@ def experiment(name: str | os.PathLike[str]) -> str:
         raise KeyNameError(f"invalid name of an experiment {text!r} of type {type(text).__name__}: pass a string")
     if problem := _problem(text, ""):
         reason = problem.replace(_RUN, "the base folder")
-        raise KeyNameError(f"{quoted(text)} is no valid name of an experiment: {reason}", key=text)
+        raise KeyNameError(f"{quoted(text)} is not a valid name for an experiment: {reason}", key=text)
     return text
 
 
@@ -207,13 +207,13 @@ def _segment_problem(key: str, reserved: bool) -> str | None:
         if segment.startswith(RESERVED) and not reserved:
             return f"names that begin with {RESERVED!r} are reserved for unfinished writes"
         if len(segment.encode()) > _SEGMENT_BYTES:
-            return f"a segment has {len(segment.encode())} bytes; file systems allow {_SEGMENT_BYTES}"
+            return f"a segment has {len(segment.encode())} bytes; file systems allow at most {_SEGMENT_BYTES}"
     return None
 
 
 def _size_problem(key: str, prefix: str) -> str | None:
     size = len(f"{prefix}{key}".encode())
-    return f"with its prefix it has {size} bytes; buckets allow {_KEY_BYTES}" if size > _KEY_BYTES else None
+    return f"with its prefix it is {size} bytes long; buckets allow {_KEY_BYTES}" if size > _KEY_BYTES else None
 
 
 def is_reserved(key: str) -> bool:
@@ -383,7 +383,8 @@ def series_file(name: str, rank: str | None = None) -> str:
     key = _below(SERIES, name, _JSON_LINES)
     if f"{_JSON_LINES}/" in key:
         raise KeyNameError(
-            f"{quoted(str(name))} cannot be a series: a folder in it ends with {_JSON_LINES}, as the file of a series",
+            f"{quoted(str(name))} cannot be a series: a folder in it ends with {_JSON_LINES}, the suffix of a series "
+            "file",
             key=key,
         )
     return key if rank is None else worker_file(rank, key)

@@ -151,7 +151,7 @@ def check_size(url: str, key: str, size: int, limit: int) -> None:
     """
     if size > limit:
         raise TooLargeError(
-            f"cannot read {url}/{key}: it has {display.size(size)}, and the limit for this file is "
+            f"cannot read {url}/{key}: its size is {display.size(size)}, and the limit for this file is "
             f"{display.size(limit)}. It may be damaged or forged; to read its bytes in pieces, use "
             f"reader[{key!r}].open('rb')",
             url=url,
@@ -168,8 +168,8 @@ def check_stored(data: bytes, key: str, url: str | None = None) -> bytes:
     limit = limit_of(key)
     if limit is not None and len(data) > limit:
         raise EncodeError(
-            f"cannot store {key}: it would have {display.size(len(data))}, and the limit is {display.size(limit)}. "
-            "Store large values as artifacts with json(), array() or save()",
+            f"cannot store {key}: its size would be {display.size(len(data))}, and the limit is "
+            f"{display.size(limit)}. Store large values as artifacts with json(), array() or save()",
             url=url,
             key=key,
         )

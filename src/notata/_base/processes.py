@@ -106,8 +106,8 @@ class _Last:
     def __enter__(self) -> None:
         if not self._lock.acquire(blocking=False):
             raise StorageError(
-                "cannot store this: the interpreter is ending while another thread uses the run. Join threads before "
-                "the script ends"
+                "cannot store this: the interpreter is shutting down while another thread uses the run. Join all "
+                "threads before the script ends"
             )
 
     def __exit__(self, *_: object) -> None:

@@ -26,8 +26,8 @@ T = TypeVar("T")
 _STARTS: Final = 1000  # milliseconds until a thread has started, after an interrupt
 
 NO_THREADS: Final = (
-    "the system allows this process no more threads. Raise the limit (ulimit -u, or pids.max of the container or job), "
-    "or start fewer threads"
+    "the system does not allow this process to start more threads. Raise the limit (ulimit -u, or pids.max of the "
+    "container or job), or start fewer threads"
 )
 """Text for messages: the reason why a thread could not be started, and the solution."""
 

@@ -67,7 +67,7 @@ def span(given: str | float | timedelta) -> float:
         seconds = float(given)
     if not 0 <= seconds < math.inf:
         raise ConfigurationError(
-            f"{given!r} is not a span of time. Write a number and a unit: 30m, 12h, 90d or 2w for minutes, hours, days "
+            f"{given!r} is not a time span. Write a number and a unit: 30m, 12h, 90d or 2w for minutes, hours, days "
             "or weeks"
         )
     return seconds

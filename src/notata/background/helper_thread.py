@@ -47,7 +47,9 @@ class HelperThread:
         if threading.current_thread() is not threading.main_thread():
             return work()
         if sys.is_finalizing():
-            raise StorageError("cannot store this in the background: the interpreter is ending. Call flush() earlier")
+            raise StorageError(
+                "cannot store this in the background: the interpreter is shutting down. Call flush() earlier"
+            )
         outcome = Outcome[T]()
         try:
             self._calls.put(partial(make_call, work, outcome))

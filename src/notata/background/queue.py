@@ -285,8 +285,8 @@ class Queue:
         try:
             if self.writes_through and self._unanswered >= _AT_ONCE:
                 raise UnreachableError(
-                    f"cannot write {item.store.shown(item.name)}: not tried, as the storage did not answer earlier "
-                    "writes. Check the connection",
+                    f"cannot write {item.store.shown(item.name)}: not tried, because the storage did not answer "
+                    "earlier writes. Check the connection",
                     url=item.store.url,
                     key=item.name,
                 )
@@ -426,11 +426,11 @@ class Queue:
         """Raise an error if waiting would never end: at exit, and in the thread of the storage."""
         if sys.is_finalizing():
             raise StorageError(
-                "cannot store pending writes: the interpreter is ending. Call flush() earlier", url=self._url
+                "cannot store pending writes: the interpreter is shutting down. Call flush() earlier", url=self._url
             )
         if _in_storage_thread() and not self._is_local:
             raise StorageError(
-                "cannot wait for the storage in fsspec's own thread; use another thread, or a larger queue",
+                "cannot wait for the storage in the thread that fsspec uses; use another thread, or a larger queue",
                 url=self._url,
             )
 
@@ -444,7 +444,8 @@ class Queue:
                 self.settle(WARN_AFTER)
             except DeadlineError:
                 _own.warning(
-                    "notata: waiting for %d pending files to be stored in %s; Ctrl-C discards those not started yet",
+                    "notata: waiting for %d pending files to be stored in %s; press Ctrl-C to discard those that "
+                    "have not started",
                     len(self._writes),
                     self._url,
                 )

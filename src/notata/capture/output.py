@@ -268,7 +268,8 @@ class Output:
         if not self._is_dropping:
             self._is_dropping, self._tried_at = True, self._clock()
             self._warn(
-                "Output of the program cannot be stored since %.0f s and is dropped until it can; the program goes on",
+                "The storage has accepted no output of the program for %.0f s. Until it does, output is dropped; the "
+                "program keeps running",
                 self._patience,
             )
         self._unreported += size
@@ -278,7 +279,7 @@ class Output:
         """State in the file and in the log how much is missing."""
         count, self._unreported = self._unreported, 0
         start, self._open_line = b"" if self._open_line is None else b"\n", None
-        self._warn("%d bytes of the output are missing in %s; they could not be stored", count, keys.OUTPUT)
+        self._warn("%d bytes of the output are missing from %s; they could not be stored", count, keys.OUTPUT)
         with suppress(Exception):
             line = start + b"[notata: %d bytes are missing here; they could not be stored]\n" % count
             self._given += len(line)

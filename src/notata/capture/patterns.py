@@ -107,8 +107,8 @@ def _compiled(expression: str) -> re.Pattern[str]:
         where = "" if at is None else f" at character {at + 1}, {quoted(expression[at : at + 20])}"
         why = getattr(error, "msg", str(error))
         raise ConfigurationError(
-            f"invalid pattern {quoted(expression)}: {why}{where}. Correct the regular expression; see the module re of "
-            "Python, and put a backslash before characters such as ( and * that stand for themselves"
+            f"invalid pattern {quoted(expression)}: {why}{where}. Correct the regular expression: see Python's re "
+            "module, and put a backslash before characters such as ( and * that stand for themselves"
         ) from error
 
 
@@ -180,8 +180,8 @@ class Finder:
         except SlowSearchError:
             self._is_used = False
             self._warn(
-                "The pattern %r is not used any more: its search takes too long. Write it without nested repetitions, "
-                "such as (a+)+, and with few parts such as .*",
+                "notata has stopped using the pattern %r, because searching with it takes too long. Write it without "
+                "nested repetitions such as (a+)+, and with few parts such as .*",
                 self._pattern.expression,
             )
 
@@ -211,7 +211,7 @@ class Finder:
             self._refused += 1
             if self._refused == 1:
                 self._warn(
-                    "A match of the pattern %r is not in the series %s: %s. Further ones get no warning",
+                    "A match of the pattern %r was not added to the series %s: %s. Further ones are not reported",
                     self._pattern.expression,
                     self._pattern.series,
                     error,
@@ -224,7 +224,7 @@ class Finder:
             self._says_no_match = False
             self._warn("No line of the output matches the pattern %s", quoted(self.expression))
         if self._refused > 1:
-            self._warn("%d matches of the pattern %r are not stored", self._refused, self._pattern.expression)
+            self._warn("%d matches of the pattern %r were not stored", self._refused, self._pattern.expression)
         self._refused = 0
 
 

@@ -29,7 +29,7 @@ def _date(_context: click.Context, _parameter: click.Parameter, text: str | None
     try:
         return None if text is None else date.fromisoformat(text)
     except ValueError:
-        raise click.BadParameter("write it as in 2026-03-01") from None
+        raise click.BadParameter("write it like 2026-03-01") from None
 
 
 @click.command(

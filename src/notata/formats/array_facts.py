@@ -119,7 +119,7 @@ class BundleFacts:
         for name, facts in self.arrays.items():
             first, *more = facts.lines()
             lines += [f"{name}: {first}", *(f"  {line}" for line in more)]
-        return lines + [f"{name}: no array, {size:,} bytes" for name, size in self.others.items()]
+        return lines + [f"{name}: not an array, {size:,} bytes" for name, size in self.others.items()]
 
 
 def npy_facts(file: IO[bytes], *, stats: bool = True, head: int = 6) -> ArrayFacts:

@@ -39,7 +39,7 @@ class _Text:
         try:
             return str(data, "utf-8")
         except UnicodeDecodeError as error:
-            raise DecodeError(f"this is no UTF-8 text: {error.reason} at byte {error.start} of {len(data)}") from error
+            raise DecodeError(f"this is not UTF-8 text: {error.reason} at byte {error.start} of {len(data)}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Json:
         except RecursionError as error:
             raise DecodeError("this JSON is nested too deeply to be read") from error
         except ValueError as error:  # also UnicodeDecodeError, and a number with more digits than Python reads
-            raise DecodeError(f"this is no JSON: {error}") from error
+            raise DecodeError(f"this is not valid JSON: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class Yaml:
             if getattr(error, "problem", None) == _TOO_DEEP:
                 raise DecodeError("this YAML is nested too deeply to be read") from error
             # PyYAML's constructors raise errors of other types too, for example ValueError for the date 2026-99-99
-            raise DecodeError(f"this is no YAML that can be read: {error}") from error
+            raise DecodeError(f"this is not valid YAML: {error}") from error
 
 
 TEXT: Final = _Text()

@@ -63,7 +63,7 @@ class _Png:
         with reading("png", file) as source:
             data = source.read(26)
         if len(data) < 26 or data[:8] != _PNG or data[12:16] != b"IHDR":
-            raise DecodeError("this is no PNG file, or its header is damaged")
+            raise DecodeError("this is not a PNG file, or its header is damaged")
         size = (int.from_bytes(data[16:20]), int.from_bytes(data[20:24]))
         return ImageFacts(*size, data[24], _COLOURS.get(data[25], f"colour type {data[25]}"))
 

@@ -66,8 +66,8 @@ def current_figure() -> Figure:
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is None or not getattr(pyplot, "get_fignums", list)():  # missing while another thread imports pyplot
         raise EncodeError(
-            "there is no current figure: draw one first, or pass it as fig= (a notebook closes the figures of a cell "
-            "at its end)"
+            "there is no current figure: draw one first, or pass one as fig= (a notebook closes figures at the end "
+            "of each cell)"
         )
     figure: Figure = pyplot.gcf()
     return figure

@@ -133,11 +133,13 @@ def _instance(given: object) -> Format:
     suffix = getattr(form, "suffix", None)
     if isinstance(form, type) or not isinstance(suffix, str) or not callable(getattr(form, "write", None)):
         raise ConfigurationError(
-            f"{given!r} is no format; pass the name of one ({_listed()}), "
-            "or an object or class with suffix, write(value, file) and read(file)"
+            f"{given!r} is not a format; pass the name of one ({_listed()}), or an object or class with suffix, "
+            "write(value, file) and read(file)"
         )
     if suffix and (not suffix.startswith(".") or {"/", "\\", "\0"} & set(suffix)):
-        raise ConfigurationError(f"a suffix is like '.vtk', with the dot and without a slash, or empty; not {suffix!r}")
+        raise ConfigurationError(
+            f"a suffix must look like '.vtk', with the dot and without a slash, or be empty; not {suffix!r}"
+        )
     return cast("Format", form)  # if it has no read, the function `read` raises
 
 

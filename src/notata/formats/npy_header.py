@@ -54,7 +54,7 @@ def read_header(file: IO[bytes]) -> Header:
     try:  # not around the reads: the file's own errors are raised unchanged
         version = np.lib.format.read_magic(io.BytesIO(magic))
     except ValueError as error:
-        raise DecodeError(f"this is no npy file: {error}") from error
+        raise DecodeError(f"this is not an npy file: {error}") from error
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     head = file.read(2 if version == (1, 0) else 4)
     if (length := int.from_bytes(head, "little")) > LONGEST_HEADER:

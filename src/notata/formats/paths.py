@@ -56,9 +56,11 @@ class PathFormat:
         self, suffix: str, write: Callable[[Any, str], object], read: Callable[[str], Any] | None = None
     ) -> None:
         if not isinstance(suffix, str) or not suffix.startswith(".") or {"/", "\\", "\0"} & set(suffix):
-            raise ConfigurationError(f"a suffix is like '.vtk', with the dot and without a slash, not {suffix!r}")
+            raise ConfigurationError(
+                f"a suffix must look like '.vtk', with the dot and without a slash, not {suffix!r}"
+            )
         if not callable(write) or not (read is None or callable(read)):
-            raise ConfigurationError("PathFormat takes write(value, path) and read(path), each a function")
+            raise ConfigurationError("PathFormat takes two functions, write(value, path) and read(path)")
         object.__setattr__(self, "suffix", suffix)
         object.__setattr__(self, "writer", write)
         object.__setattr__(self, "reader", read)
@@ -78,8 +80,8 @@ class PathFormat:
                 ) from error
             if not os.path.isfile(path):
                 raise EncodeError(
-                    f"{_name(self.writer)} made no file {os.path.basename(path)!r}, but {sorted(os.listdir(folder))}; "
-                    "it must write one file of exactly the given name"
+                    f"{_name(self.writer)} did not write the file {os.path.basename(path)!r}, but "
+                    f"{sorted(os.listdir(folder))}; it must write one file with exactly the given name"
                 )
             with open(path, "rb") as made:
                 shutil.copyfileobj(made, file, _CHUNK)

@@ -71,7 +71,7 @@ class PickleFacts:
 
     def lines(self) -> list[str]:
         """Return the facts as lines of text."""
-        lines = [f"pickle of protocol {self.protocol}, not opened: that would run code of its author"]
+        lines = [f"pickle of protocol {self.protocol}, not loaded, because loading it would run code of its author"]
         lines += [f"value: {self.value}"] if self.value else []
         lines += [f"imports: {', '.join(self.imports)}"] if self.imports else ["imports: nothing"]
         lines += [f"DANGEROUS: {', '.join(self.dangerous)}"] if self.dangerous else []
@@ -103,7 +103,7 @@ def pickle_facts(file: IO[bytes], most: int = _MOST) -> PickleFacts:
     try:
         ended = machine.run(OpcodeReader(file), most)
         if not ended:
-            note = f"only its first {machine.count:,} operations were examined; the rest may import more"
+            note = f"only the first {machine.count:,} operations were examined; the rest may import more"
         else:
             note = "there is more data after its end" if file.read(1) else ""
     except (IndexError, KeyError, TypeError, ValueError, OverflowError, EOFError) as error:

@@ -45,7 +45,7 @@ class OpcodeReader:
             raise EOFError("it is truncated")
         opcode = _OPCODES.get(code)
         if opcode is None:
-            raise DecodeError(f"it is no pickle, or damaged: there is no operation {code!r}")
+            raise DecodeError(f"it is not a pickle, or it is damaged: there is no operation {code!r}")
         return opcode, None if opcode.arg is None else self._argument(opcode.arg)
 
     def _argument(self, kind: Any) -> Any:
@@ -82,7 +82,7 @@ class OpcodeReader:
             piece = self._file.readline(_PIECE)
             skipped += len(piece)
             if skipped > _LONGEST_LINE:
-                raise DecodeError("it is no pickle, or damaged: one of its lines does not end")
+                raise DecodeError("it is not a pickle, or it is damaged: one of its lines does not end")
         if not piece:
             raise EOFError("it is truncated")
         return line
@@ -182,7 +182,7 @@ class Machine:
             self.count = number + 1
             if opcode.name == "STOP":
                 if not self._stack:
-                    raise DecodeError("it makes no value")
+                    raise DecodeError("it does not create a value")
                 return True
             self.do(opcode, argument)
         return False

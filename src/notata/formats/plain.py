@@ -184,7 +184,9 @@ class _Plain:
             return self._list(self._read(lambda: list(value), value, where), where, above)
         if isinstance(value, Set):
             return _sorted([self.of(item, f"{where}{{{item!r}}}", above) for item in value])
-        raise self._refused(where, value, "it has no plain form; convert it to numbers, text, lists or a dict")
+        raise self._refused(
+            where, value, "it cannot be stored as JSON or YAML; convert it to numbers, text, lists or a dict"
+        )
 
     def _list(self, items: list[Any], where: str, above: tuple[int, ...]) -> list[Any]:
         return [
@@ -224,7 +226,7 @@ class _Plain:
             return name if self.text_keys else utf8(name).decode()
         if isinstance(name, int | float):
             return str(name) if self.text_keys else name
-        raise self._refused(_member(where, repr(key)), key, "a key of this type has no form as text")
+        raise self._refused(_member(where, repr(key)), key, "a key of this type cannot be written as text")
 
     def _refused(self, where: str, value: object, why: str) -> EncodeError:
         if self.root and where:
@@ -356,7 +358,9 @@ def _doubles(value: Any, numpy: Any) -> Any:
         doubles = value.astype("D" if value.dtype.char == "G" else "d")
     for exact, double in ((value.real, doubles.real), (value.imag, doubles.imag)):
         if (numpy.isinf(double) & ~numpy.isinf(exact)).any() or ((double == 0) & (exact != 0)).any():
-            raise ValueError("a number in it is beyond the range of 64 bits; scale it, or store it as text or an array")
+            raise ValueError(
+                "a number in it is outside the range of 64 bits; scale it, or store it as text or an array"
+            )
     return doubles
 
 
@@ -367,7 +371,7 @@ def _numpy_time(value: Any, numpy: Any) -> object:
         return str(value)
     unit, count = numpy.datetime_data(value.dtype)
     if unit not in _SECONDS:
-        raise ValueError(f"a time difference in {unit} is no fixed number of seconds")
+        raise ValueError(f"a time difference in {unit} is not a fixed number of seconds")
     return int(value.astype("int64")) * count * _SECONDS[unit]
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PARQUET", "Parquet", "TableFacts", "table_as"]
 
-_MISSING: Final = "{} is not installed, but needed for this"
+_MISSING: Final = "this needs {}, which is not installed"
 _FOOTER: Final = 2**24  # bytes of the largest footer to describe
 _ROWS: Final = 2**20  # rows of a row group: pyarrow's default for a table in memory
 
@@ -133,7 +133,7 @@ def table_as(table: pa.Table, library: str) -> Any:
         with needed(_MISSING.format("polars"), "polars>=1"):
             import polars as pl
         return pl.from_arrow(table)
-    raise ConfigurationError(f"a table is read as 'pandas', 'polars' or 'arrow', not {library!r}")
+    raise ConfigurationError(f"library must be 'pandas', 'polars' or 'arrow', not {library!r}")
 
 
 def _pyarrow() -> Any:

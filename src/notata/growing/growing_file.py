@@ -478,7 +478,7 @@ class GrowingFile:
         if not sys.is_finalizing():
             self._drain()
         elif self._waiting or self._in_flight:
-            raise StorageError("cannot store pending log lines: the interpreter is ending. Call flush() earlier")
+            raise StorageError("cannot store pending log lines: the interpreter is shutting down. Call flush() earlier")
 
     def try_append(self) -> None:
         """Store the pending lines, or keep them if that fails."""
@@ -491,14 +491,14 @@ class GrowingFile:
             self._warn_of_displacement()
 
     def _warn_of_displacement(self) -> None:
-        self._warn("another writer took over a run, or it was moved or deleted; further log lines are discarded")
+        self._warn("another writer took over the run, or the run was moved or deleted; further log lines are discarded")
 
     def _failed(self, error: Exception) -> None:
         """Log a warning after the first failure."""
         with self._lock:
             is_first = self._schedule.failed(self._clock(), error)
         if is_first:
-            self._warn(f"cannot store {self._name} now, it will be retried: {error}")
+            self._warn(f"cannot store {self._name} now; notata will try again: {error}")
 
     def _warn(self, what: str) -> None:
         with suppress(Exception):  # a foreign logging handler must not end this thread

@@ -47,7 +47,7 @@ class Values:
         """Add the values of one event."""
         time = event.wall_time
         if not 0 <= time < 1e11:
-            raise DecodeError(f"an event has the time {time}, which is none")
+            raise DecodeError(f"an event has the invalid time {time}")
         self._first = time if self._first is None else min(self._first, time)
         self._last = max(self._last, time)
         what = event.WhichOneof("what")

@@ -80,7 +80,9 @@ class ImportReport:
         parts += [f"{len(self.finished)} {would}finished"] * bool(self.finished)
         parts += [f"{len(self.updated)} {would}updated"] * bool(self.updated)
         parts += [f"{len(self.equal)} already there"] * bool(self.equal)
-        parts += [f"{len(self.changed)} changed in the source (import them again by --update)"] * bool(self.changed)
+        parts += [f"{len(self.changed)} changed in the source (pass --update to import them again)"] * bool(
+            self.changed
+        )
         parts += [f"{self.failed} failed"] * bool(self.failed)
         return f"{', '.join(parts)}: from {self.source} to {self.destination}"
 
@@ -223,7 +225,9 @@ class _Import:
         before = self._seen.setdefault(folder, run.path)
         if before != run.path:
             message = f"cannot import {quoted(run.path)}: {quoted(before)} has the same run id {quoted(run.run_id)}"
-            self._failed(ExistsError(f"{message}. Import them to different places", url=self._target.url, key=folder))
+            self._failed(
+                ExistsError(f"{message}. Import them to different destinations", url=self._target.url, key=folder)
+            )
         return before == run.path
 
     def _import(self, runs: Sequence[FoundRun], callback: Any) -> None:
@@ -369,16 +373,18 @@ def _verb(run: FoundRun, kind: str, there: Blob | None, target: Store) -> Verb:
     imported = fields.get(FIELD)
     ours = isinstance(imported, dict) and (imported.get("from"), imported.get("id")) == (kind, run.source_id)
     if not ours or not isinstance(imported, dict):
-        raise _refused(run, target, "the destination has another run with its id. Import to another place")
+        raise _refused(run, target, "the destination has a different run with this id. Import to another destination")
     if COPIED in fields:
         lease = lease_of(fields)
         if lease.get("pid") != os.getpid() and processes.alive(str(lease.get("process", ""))):
-            raise _refused(run, target, f"process {one_line(lease.get('pid'), 20)} is importing it. Wait for its end")
+            raise _refused(
+                run, target, f"process {one_line(lease.get('pid'), 20)} is importing it. Wait until it has ended"
+            )
         return "finished"
     if imported.get("mark") == run.mark and fields.get("status") in ENDED:
         return "equal"
     if fields.get(RESUMES) or fields.get("status") not in ENDED:
-        raise _refused(run, target, "it was resumed at the destination. Import to another place")
+        raise _refused(run, target, "it was resumed at the destination. Import to another destination")
     return "changed"
 
 
@@ -398,7 +404,7 @@ def _claim(store: Store, data: bytes, there: Blob | None) -> str:
             return store.create(keys.METADATA, data)
         return store.replace(keys.METADATA, data, there.version)
     except (ConflictError, ExistsError) as error:
-        message = f"cannot write {store.url}: another process has written it at the same time. Import again"
+        message = f"cannot write {store.url}: another process wrote it at the same time. Import again"
         raise ConflictError(message, url=store.url, key=keys.METADATA) from error
 
 

@@ -97,7 +97,7 @@ class DatabaseSource:
                     continue
                 yield self._found(meta, counts.get(str(meta["run_uuid"]), ""), artifacts, links)
         if not found:
-            raise MissingError(f"there is no run of MLflow in {quoted(self._path)}", url=self.url)
+            raise MissingError(f"there is no MLflow run in {quoted(self._path)}", url=self.url)
 
     def _found(
         self, meta: dict[str, Any], counts: str, artifacts: Mapping[str, dict[str, Entry]], links: Links
@@ -166,14 +166,16 @@ class DatabaseSource:
                 database.row_factory = sqlite3.Row
                 yield database
         except (sqlite3.Error, OverflowError) as error:
-            message = f"cannot read {quoted(self._path)}: {error!s:.200}. Is it a database of MLflow?"
+            message = f"cannot read {quoted(self._path)}: {error!s:.200}. Is it an MLflow database?"
             raise DecodeError(message, url=self.url) from error
 
 
 def _check_tables(database: sqlite3.Connection, path: str) -> None:
     kinds = dict(tuple(row) for row in database.execute("select name, type from sqlite_master"))
     if missing := [name for name in _TABLES if kinds.get(name) != "table"]:
-        raise DecodeError(f"cannot read {quoted(path)}: it has no table {missing[0]!r}, so it is none of MLflow")
+        raise DecodeError(
+            f"cannot read {quoted(path)}: it has no table {missing[0]!r}, so it is not an MLflow database"
+        )
 
 
 def _counts(database: sqlite3.Connection) -> dict[str, str]:

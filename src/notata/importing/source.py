@@ -147,8 +147,8 @@ def read_small(store: Store, entry: Entry, limit: int = SMALL) -> bytes:
             return found.data
         entry = Entry(entry.key, found.size, entry.modified, entry.version)
     raise TooLargeError(
-        f"cannot import {store.url}/{entry.key}: it has {display.size(entry.size)}, and the limit for this file is "
-        f"{display.size(limit)}",
+        f"cannot import {store.url}/{entry.key}: its size is {display.size(entry.size)}, and the limit for this file "
+        f"is {display.size(limit)}",
         url=store.url,
         key=entry.key,
     )
@@ -235,7 +235,6 @@ _WORDS: Final[Mapping[str, Any]] = {"True": True, "False": False, "None": None}
 def no_run(store: Store, tool: str, looked_for: str) -> MissingError:
     """Return the error for a source without a run."""
     return MissingError(
-        f"there is no run of {tool} at {quoted(store.url)}: no {looked_for} was found. Name the folder that {tool} "
-        "writes",
+        f"there is no {tool} run at {quoted(store.url)}: no {looked_for} was found. Name the folder that {tool} writes",
         url=store.url,
     )

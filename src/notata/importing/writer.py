@@ -221,7 +221,7 @@ class RunWriter:
         if len(data) <= limits.MANIFEST and len(receipts) <= limits.MANIFEST_FILES:
             self._store.write(keys.MANIFEST, data)
         else:
-            self.leave_out("the manifest, as there are too many files")
+            self.leave_out("the manifest, because there are too many files")
 
 
 class _SeriesFile:
@@ -249,7 +249,7 @@ class _SeriesFile:
     def add(self, name: str, step: int, time: float, value: object) -> None:
         """Add a value to the current row, or begin the next one."""
         if not -_LATEST < time < _LATEST or not -INT64 < step < INT64:
-            raise DecodeError(f"{quoted(name)} has a value at step {step} and time {time}, which are none")
+            raise DecodeError(f"{quoted(name)} has a value with an invalid step or time: step {step}, time {time}")
         column = self._names.get(name)
         if column is None and (column := self._new(name)) is None:
             return
@@ -266,7 +266,7 @@ class _SeriesFile:
         """Return the column of a new name; None if there cannot be one."""
         column = formats.without_surrogates(column_name(name))
         if len(column) > limits.SERIES_NAME:
-            self._leave_out(f"values of {quoted(name)}, as the name is too long")
+            self._leave_out(f"values of {quoted(name)}, because the name is too long")
         elif len(self._names) >= limits.SERIES_COLUMNS:
             self._leave_out(f"values of names beyond the first {limits.SERIES_COLUMNS:,}")
         else:
@@ -288,7 +288,7 @@ class _SeriesFile:
         kind = kind_of(plain)  # type: ignore[arg-type]
         if self._kinds.setdefault(column, kind) is kind or (kind is bool and self._kinds[column] is float):
             return True
-        self._leave_out(f"values of {quoted(column)} that have another type than the first one")
+        self._leave_out(f"values of {quoted(column)} that have a different type from the first one")
         return False
 
     def _write_row(self) -> None:

@@ -59,5 +59,5 @@ class Rows:
         if self.log is not None and name not in self._left_out:
             self._left_out.add(name)
             what = f"{name!r:.200}" if name else "A row"
-            self.log.warning("%s is left out of the series %s: %s", what, series, error)
-            warn(f"{what} is left out of the series {series!r} of {self.log.url}: {error}")
+            self.log.warning("%s was not added to the series %s: %s", what, series, error)
+            warn(f"{what} was not added to the series {series!r} of {self.log.url}: {error}")

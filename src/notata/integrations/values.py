@@ -48,5 +48,5 @@ def store_params(log: Recorder | None, values: Mapping[Any, Any]) -> None:
         try:
             log.params(**plain)
         except EncodeError as error:
-            log.warning("The parameters of the framework are left out: %s", error)
-            warn(f"the parameters of the framework are left out of {log.url}: {error}")
+            log.warning("The parameters of the framework were not recorded: %s", error)
+            warn(f"the parameters of the framework were not recorded in {log.url}: {error}")

@@ -71,7 +71,7 @@ class NotataCallback(TrainingCallback):
             try:
                 self._log.json("xgboost_config", json.loads(model.save_config()))
             except StorageError as error:  # the model is worth more
-                self._log.warning("The configuration of XGBoost is not stored: %s", error)
+                self._log.warning("The configuration of XGBoost was not stored: %s", error)
         return model
 
     def _add_row(self, epoch: int) -> None:

@@ -99,7 +99,7 @@ def _parsed(data: bytes) -> tuple[dict[str, Any], dict[str, Receipt]]:
         return found, {key: _receipt(entry) for key, entry in found["files"].items()}
     start = data.find(b"\n", 0, _AT_ONCE) + 1
     if not start or not data.endswith(_END):
-        raise ValueError(f"it has {len(data):,} bytes, but not one line for each file")
+        raise ValueError(f"it is {len(data):,} bytes long, but does not have one line for each file")
     files: dict[str, Receipt] = {}
     last = len(data) - len(_END)
     while start < last:

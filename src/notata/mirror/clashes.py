@@ -33,7 +33,7 @@ def clashing(target: Store, names: Iterable[str], there: Iterable[str]) -> dict[
 def _error(target: Store, key: str, other: str) -> StoredNameError:
     return StoredNameError(
         f"cannot copy {quoted(key)} to {target.url}: that disk treats its name and {quoted(other)} as the same; "
-        "rename one of them, or copy to a disk that distinguishes upper and lower case",
+        "rename one of them, or copy to a disk that distinguishes upper- and lower-case names",
         url=target.url,
         key=key,
     )

@@ -122,7 +122,7 @@ class Follower:
         fields = metadata(self._source.fetch(keys.METADATA), self._source.url, keys.METADATA)
         if lease_of(fields).get("owner") != self._owner:
             raise RunDisplacedError(
-                f"run {fields.get('run_id')!r} at {self._source.url} belongs to another writer by now, so this mirror "
+                f"run {fields.get('run_id')!r} at {self._source.url} now belongs to another writer, so this mirror "
                 "has stopped",
                 url=self._source.url,
                 key=keys.METADATA,

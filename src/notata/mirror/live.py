@@ -331,7 +331,7 @@ class Mirror:
         self._retries.failed(error, self._clock.now(), limit)
         if first:
             why = self._target.redacted(str(error))
-            self._log(logging.WARNING, f"The mirror {self.url} is behind, and notata retries: {why}")
+            self._log(logging.WARNING, f"The mirror {self.url} is behind, and notata will try again: {why}")
 
     def _refuse(self, error: Exception) -> None:
         """Stop for good after an error that a retry cannot solve."""

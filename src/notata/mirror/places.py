@@ -30,7 +30,7 @@ class MirrorStorage(Storage):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.url is None:
-            raise ConfigurationError("a MirrorStorage needs a URL: the folder that the copies are written to")
+            raise ConfigurationError("a MirrorStorage needs a URL: the folder to which copies are written")
         seconds = self.exit_timeout
         if isinstance(seconds, bool) or not isinstance(seconds, Real) or not float(seconds) >= 0:
             raise ConfigurationError(f"invalid exit_timeout {seconds!r}: pass a number of seconds")

@@ -210,7 +210,7 @@ class _Update:
         if self._errors:
             some, all_ = len(self._errors), len(self._errors) + len(self._results)
             raise BatchError(
-                f"{some} of {all_} files could not be copied to {self._target.url}, or deleted there",
+                f"{some} of {all_} files could not be copied to, or deleted from, {self._target.url}",
                 [*self._errors.values()],
             )
         self._publish()
@@ -281,15 +281,17 @@ class _Update:
                 if not there.is_pinned:
                     return True
                 raise RunExistsError(
-                    f"{self._target.url} holds another run of this id, which is pinned; copy to another place, or "
-                    "unpin that run by notata unpin",
+                    f"{self._target.url} contains a different run with this id, which is pinned; copy to another "
+                    "place, or unpin that run with notata unpin",
                     url=self._target.url,
                     key=keys.METADATA,
                 )
-            what = "a run whose metadata.json cannot be read" if there.fields is None else "another run of this id"
-            why = f"holds {what}; copy to another place, or replace it by notata sync --delete"
+            what = (
+                "a run whose metadata.json cannot be read" if there.fields is None else ("a different run with this id")
+            )
+            why = f"contains {what}; copy to another place, or pass --delete to notata sync to replace it"
         elif ahead := plans.why_ahead(self._here, there):
-            why = f"is ahead of {self._source.url}: {ahead}; sync the other way"
+            why = f"is ahead of {self._source.url}: {ahead}; sync in the other direction"
         else:
             return plans.is_being_replaced(there)
         raise RunExistsError(f"{self._target.url} {why}", url=self._target.url, key=keys.METADATA)
@@ -309,7 +311,7 @@ class _Update:
         """
         found = find_metadata(self._target)
         if found is None or self._there is None or found.data != self._there.data:
-            raise ConflictError(f"{self._target.url}: another copy was put there", url=self._target.url)
+            raise ConflictError(f"{self._target.url}: another process put a copy there", url=self._target.url)
 
     def _check_source(self, entries: Mapping[str, Entry]) -> None:
         """Check that no other run or attempt has begun in the source's folder: its files may be among the copied ones.
@@ -325,7 +327,7 @@ class _Update:
             return
         if self._there is not None and self._there.has_ended and self._changes_files():
             self._set_metadata(plans.being_copied(self._there, "new"))
-        raise ConflictError(f"{self._source.url}: another run or attempt began there", url=self._source.url)
+        raise ConflictError(f"{self._source.url}: another run or attempt has started there", url=self._source.url)
 
     def _is_as_seen(self, entries: Mapping[str, Entry]) -> bool:
         """Check whether each file is known to have been copied in the version that was seen."""

@@ -184,7 +184,7 @@ class Answers:
             ids = {run_id: self._catalog.find(run_id) for run_id in request.runs}
         files = [file for run in ids.values() for file in _files(run, series)]
         if len({file.run.url for file in files}) > RUNS:
-            raise ConfigurationError(f"these are more than {RUNS} runs with this series; name fewer")
+            raise ConfigurationError(f"this request names more than {RUNS} runs with this series; name fewer")
         problems: list[str] = []
         page = curve_page(
             self._rows.curves(files, column, lambda error: problems.append(str(error))),

@@ -175,7 +175,7 @@ class Contents:
             )
         if names := [column["name"] for at, column in enumerate(table["columns"]) if at not in kept]:
             columns = counted(len(names), "column")
-            self.left_out.append(f"The table has no room for {columns}: {listed(names, 5)}. `notata table` shows them.")
+            self.left_out.append(f"No room in the table for {columns}: {listed(names, 5)}. `notata table` shows them.")
         table["columns"] = [column for at, column in enumerate(table["columns"]) if at in kept]
         return table, known
 
@@ -204,11 +204,11 @@ class Contents:
                 left -= size_of_block(key, data)
         where = command_for("show", self.wanted.places[0] if self.wanted.places else "")
         if missing:
-            self.left_out.append(f"Details of {counted(missing, 'run')}; `{where} --all` shows them.")
+            self.left_out.append(f"Details of {counted(missing, 'run')}. To see them, run `{where} --all`.")
         if shortened:
             self.left_out.append(
-                f"Packages, most files, and most of the log and output of {counted(shortened, 'run')}; "
-                f"`{where} --all` shows them."
+                f"Packages, most files, and most of the log and output of {counted(shortened, 'run')}. To see them, "
+                f"run `{where} --all`."
             )
         return budget - left
 
@@ -240,7 +240,7 @@ def _versions(
     few = {name: value for name, value in page["environment"].items() if name != "packages"}
     page |= {"environment": few}
     yield page, True
-    note = f"The report has only a part of this run; `{command_for('show', overview.run.name)}` shows all of it."
+    note = f"The report contains only a part of this run; `{command_for('show', overview.run.name)}` shows all of it."
     short = run_page(overview, name, text_bytes=min(texts, 1000))
     page |= {**{one: short[one] for one in TEXTS}, "files": page["files"][:20]}
     page |= {"problems": [*page["problems"][:3], note], "environment": {}}

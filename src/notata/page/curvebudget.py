@@ -175,7 +175,7 @@ class CurveCollector:
         """Say how many curves are left out, and how many have only some of their rows."""
         drawn = sum(len(one) for one in self._found.values())
         if drawn < curves:
-            self.left_out.append(f"Curves: the report has {drawn:,} of {curves:,}; `notata curve` draws the others.")
+            self.left_out.append(f"Curves: the report has {drawn:,} of {curves:,}. `notata curve` draws the others.")
         few = [min(points, len(one.curve)) for found in self._found.values() for one in found if points < one.rows]
         if few:
             self.left_out.append(

@@ -108,7 +108,9 @@ class FileCollector:
         kind = kind_of(key)
         most = {"image": image, "array": _ARRAY}.get(kind, _TEXT)
         if kind == "image" and run.entries[key].size > most:
-            return _left_out(run, key, f"It has {display.size(run.entries[key].size)}, too much for this report.")
+            return _left_out(
+                run, key, f"Its size is {display.size(run.entries[key].size)}, which is too much for this report."
+            )
         try:
             return file_page(run.file(key), most=most)
         except NotataError as error:

@@ -100,7 +100,7 @@ class Rules:
         """Return why a request is refused, apart from its token; None if it is not."""
         headers = _Headers(scope)
         if scope["method"] not in ("GET", "HEAD"):
-            return Refusal(405, "notata view only answers GET; it never writes", {"allow": "GET, HEAD"})
+            return Refusal(405, "notata view answers only GET requests; it never writes", {"allow": "GET, HEAD"})
         if len(scope.get("raw_path") or b"") > _LONGEST_PATH or len(scope["query_string"]) > LONGEST_QUERY:
             return Refusal(414, "this address is too long; name fewer runs")
         host = headers.only("host")
@@ -110,13 +110,13 @@ class Rules:
         if self.accepts_own_address and own:
             allowed |= {own, f"[{own}]"}
         if not name or name not in allowed:
-            return Refusal(421, "notata view does not serve this host name; pass --host to serve another one")
+            return Refusal(421, "notata view does not accept this host name; pass --host to choose another address")
         origin = headers.only("origin") if headers.has("origin") else f"http://{host}"
         if origin != f"http://{host}":
-            return Refusal(403, "notata view answers its own page only, and no other site")
+            return Refusal(403, "notata view answers only its own page, not other sites")
         site = headers.only("sec-fetch-site") if headers.has("sec-fetch-site") else "same-origin"
         if site not in ("same-origin", "none") and not _is_link(scope, headers):
-            return Refusal(403, "notata view answers its own page only, and no other site")
+            return Refusal(403, "notata view answers only its own page, not other sites")
         return None
 
     def has_token(self, scope: Scope) -> bool:

@@ -29,11 +29,11 @@ def image_of(data: bytes) -> tuple[str, str]:
     >>> image_of(b"GIF89a" + bytes([2, 0, 3, 0]) + bytes(9))[0][:22]
     'data:image/gif;base64,'
     >>> image_of(b"<html>")
-    ('', 'It is no PNG, JPEG, GIF, WebP or SVG image, or it is damaged.')
+    ('', 'It is not a PNG, JPEG, GIF, WebP or SVG image, or it is damaged.')
     """
     kind, sides = _recognized(data)
     if not kind:
-        return "", "It is no PNG, JPEG, GIF, WebP or SVG image, or it is damaged."
+        return "", "It is not a PNG, JPEG, GIF, WebP or SVG image, or it is damaged."
     if sides is not None and (0 in sides or max(sides) > _SIDE or sides[0] * sides[1] > _PIXELS):
         return "", f"It has {sides[0]:,} x {sides[1]:,} pixels, which a browser may not be able to show."
     if kind == "svg+xml" and (reason := refusal(data)):

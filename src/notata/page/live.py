@@ -106,7 +106,9 @@ def items_of(watch: str) -> frozenset[Item]:
     if not all(isinstance(item.run_id, str) for item in found):
         raise invalid
     if len(found) > WATCHED:
-        raise ConfigurationError(f"a page can watch {WATCHED} series, logs and outputs at once, not {len(found)}")
+        raise ConfigurationError(
+            f"a page can watch at most {WATCHED} series, logs and outputs at once, not {len(found)}"
+        )
     return frozenset(found)
 
 
@@ -137,7 +139,7 @@ class _Outages:
         self.texts[source] = str(error)
         if not was_well:
             return []
-        self.tell(f"Error: {error}; the page waits for the storage")
+        self.tell(f"Error: {error}; the page is waiting for the storage")
         return [Event("problem", (), str(error))]
 
     def end(self, *sources: str) -> list[Event]:
@@ -325,7 +327,7 @@ class Live:
                 if not self._has_warned:
                     self._has_warned = True
                     why = "; ".join(snapshot.problems[:3]) or "there is no run"
-                    self._tell(f"Warning: {why}. The page shows runs as soon as there are some")
+                    self._tell(f"Warning: {why}. The page will show runs as soon as there are any")
 
     def note_failed(self, error: NotataError) -> list[Event]:
         """Note that an answer to a page failed; return the events that tell all pages of an outage, if it is one."""

@@ -154,7 +154,9 @@ def runs_page(
         "series": series_of(runs, with_indexed=live),
         "group": [text_of(name) for name in group],
         "problems": [shown_text(text) for text in problems],
-        "left_out": [f"The table has {more}; `notata table --columns` shows them."] if table.left_out else [],
+        "left_out": [f"No room in the table for {more}; `notata table --columns` shows them."]
+        if table.left_out
+        else [],
         "stale": stale,
     }
 
@@ -326,7 +328,7 @@ def run_page(
     facts |= {name: environment[name] for name in ("pid", "user", "argv", "cwd") if name in environment}
     problems = [*overview.problems, *([run.metrics_error] if run.metrics_error else [])]
     if len(run.entries) > _FILES:
-        problems.append(f"Only the first {_FILES:,} of {len(run.entries):,} files are listed.")
+        problems.append(f"The list shows only the first {_FILES:,} of {len(run.entries):,} files.")
     return {
         "id": id,
         "name": text_of(run.name, 1000),

@@ -47,8 +47,8 @@ def lost_names(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]
     """Return a sentence if columns of series are no longer in the table, as a list.
 
     >>> lost_names({"a": {"columns": ["x", "y"]}, "b": {"columns": ["z"]}}, {"a": {"columns": ["y"]}})
-    ['The list of series has no room for 2 columns; `notata curve` draws them.']
+    ['No room in the list of series for 2 columns. `notata curve` draws them.']
     """
     there = {name: {*one["columns"]} for name, one in after.items()}
     lost = sum(column not in there.get(name, ()) for name, one in before.items() for column in one["columns"])
-    return [f"The list of series has no room for {counted(lost, 'column')}; `notata curve` draws them."] if lost else []
+    return [f"No room in the list of series for {counted(lost, 'column')}. `notata curve` draws them."] if lost else []

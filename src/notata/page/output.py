@@ -143,7 +143,7 @@ class StoredOutput(Output):
     def _in_run(self, folder: str) -> ConfigurationError:
         return ConfigurationError(
             f"cannot write a report to {self.url}: it is in the run {folder}, whose files are its record. Choose a "
-            "file outside of runs"
+            "file outside any run"
         )
 
     def write(self, parts: Iterable[bytes]) -> int:

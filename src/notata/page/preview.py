@@ -89,10 +89,10 @@ def _beginning(file: File, most: int) -> tuple[bytes, bool]:
 
 def _image(file: File, most: int) -> dict[str, Any]:
     if file.entry.size > most:
-        return {"left_out": f"It has {size(file.entry.size)}, more than the {size(most)} that fit here."}
+        return {"left_out": f"Its size is {size(file.entry.size)}, more than the {size(most)} that fit here."}
     data, is_whole = _beginning(file, most)
     if not is_whole:
-        return {"left_out": f"It has more than {size(most)}."}
+        return {"left_out": f"It is larger than {size(most)}."}
     url, problem = image_of(data)
     return {"image": url} if url else {"left_out": problem}
 
@@ -154,7 +154,10 @@ def _array(file: File, most: int) -> dict[str, Any]:
     if is_small and (picture := picture_of(facts, Content(file, raw=True).read(most))):
         array["image"] = picture
     if not is_small:
-        found["left_out"] = f"Its statistics: they take reading {size(file.entry.size)}, more than {size(most)}."
+        found["left_out"] = (
+            f"Its statistics: to compute them, notata would have to read {size(file.entry.size)}, "
+            f"more than {size(most)}."
+        )
     return found
 
 

@@ -212,7 +212,10 @@ class PageServer:
             return _error(status, str(error))
         except Exception as error:
             self._report(error)
-            return _error(500, f"{type(error).__name__}: this is a bug in notata; the terminal shows more. Report it")
+            return _error(
+                500,
+                f"{type(error).__name__}: this is a bug in notata. Please report it, with the message in the terminal",
+            )
 
     def _report(self, error: Exception) -> None:
         """Report an unexpected error in the terminal, once."""
@@ -238,7 +241,7 @@ class PageServer:
 
     async def _curves(self, parts: Sequence[str], given: Mapping[str, str], _: Request) -> Response:
         if len(parts) < 2:
-            raise MissingError("name a series and a column")
+            raise MissingError("pass the name of a series and of a column")
         runs = [unquote(one) for one in given["runs"].split(",")] if given.get("runs") else None
         wanted = CurveRequest.of(runs, given)
         return _json(await self._readers.run(partial(self._answers.curves, parts, wanted)))
@@ -312,7 +315,7 @@ def _only(parts: Sequence[str], count: int) -> None:
 def _file_of(parts: Sequence[str]) -> tuple[str, str]:
     """Return the run and the key of a path; the key may have slashes."""
     if len(parts) < 2:
-        raise MissingError("name a run and a file")
+        raise MissingError("pass the id of a run and the key of a file")
     return parts[0], "/".join(parts[1:])
 
 
@@ -372,10 +375,13 @@ def bound(host: str, port: int | None) -> socket.socket:
 def _not_bound(host: str, port: int, error: OSError) -> ConfigurationError:
     if error.errno == errno.EADDRINUSE:
         return ConfigurationError(
-            f"cannot listen on port {port}: another program uses it. Pass another --port, or none for a free one"
+            f"cannot listen on port {port}: another program is using it. Pass another --port, or omit --port to use a "
+            "free one"
         )
     if error.errno == errno.EACCES:
-        return ConfigurationError(f"cannot listen on port {port}: this needs more rights. Pass a --port above 1023")
+        return ConfigurationError(
+            f"cannot listen on port {port}: you do not have permission to use this port. Pass a --port above 1023"
+        )
     reason = error.strerror or "the address is unknown"
     return ConfigurationError(f"cannot listen on {host}: {reason}. Pass --host with an address of this machine")
 

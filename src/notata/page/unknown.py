@@ -32,7 +32,8 @@ def unknown_series(
     names |= {name for series, column in found for name in _names(series, column)}
     return [
         UnknownNameError(
-            f"no run at {place} has a series or a column of numbers {quoted(name)}{_hint(name, names)}", key=name
+            f"no run at {place} has a series, or a column of numbers, called {quoted(name)}{_hint(name, names)}",
+            key=name,
         )
         for name in unmatched(wanted, names)
     ]

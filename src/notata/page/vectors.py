@@ -47,7 +47,7 @@ def refusal(data: bytes) -> str:
     try:
         parser.Parse(data, True)
     except expat.ExpatError as error:
-        return f"It is damaged in line {error.lineno}: {expat.ErrorString(error.code)}."
+        return f"It is damaged at line {error.lineno}: {expat.ErrorString(error.code)}."
     count = drawing.expanded(limit := _MOST + _SHARE * len(drawing.elements))
     if drawing.is_nested:
         return "It contains another SVG or a style sheet as data."

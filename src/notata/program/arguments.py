@@ -43,7 +43,7 @@ def parse_values(pairs: Iterable[str], option: str) -> tuple[dict[str, Any], dic
         if not equals or not name:
             raise ConfigurationError(f"invalid {option} {quoted(pair)}: write name=value, as in {option} re=1000")
         if name in values:
-            raise ConfigurationError(f"{option} {quoted(name)} is given twice: give each name once")
+            raise ConfigurationError(f"{option} {quoted(name)} was passed twice: pass each name once")
         values[name], texts[name] = _value(name, text, option), text
     return values, texts
 
@@ -53,14 +53,14 @@ def _value(name: str, text: str, option: str) -> Any:
         return float(text)
     if len(text) > _LONGEST:
         raise ConfigurationError(
-            f"the value of {option} {quoted(name)} has {len(text)} characters, and the limit is {_LONGEST}: put it "
-            "into a file"
+            f"the value of {option} {quoted(name)} has {len(text)} characters, and the limit is {_LONGEST}: put it in "
+            "a file"
         )
     try:
         value = yaml.load(text, loader())  # noqa: S506 - a safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigurationError(
-            f"invalid {option} {quoted(name)}: {text!r} is not YAML. Put a text with special characters into quotes: "
+            f"invalid {option} {quoted(name)}: {text!r} is not YAML. Put text with special characters in quotes: "
             f"{option} '{name}=\"…\"'"
         ) from error
     return value
@@ -89,7 +89,7 @@ def check_placeholders(argv: Sequence[str], names: Iterable[str]) -> None:
             if not _is_escaped(found) and found[2] not in known:
                 raise ConfigurationError(
                     f"unknown placeholder {{{found[2]}}} in the argument {quoted(argument)}: add the parameter with "
-                    f"-p {found[2]}=…, or write {{{{{found[2]}}}}} for the text itself. Known names: "
+                    f"-p {found[2]}=…, or write {{{{{found[2]}}}}} to pass the text itself. Known names: "
                     f"{', '.join(sorted(known))}"
                 )
 

@@ -157,8 +157,8 @@ class _Recording:
             status = run_program(*arrangement, self._terminals, output.feed, self._began)
         if status.is_held_open:
             self._say(
-                "The program has ended, but a process that it started still has its output open. notata does not wait "
-                "for it any longer, and does not record what it prints from now on",
+                "The program has ended, but a process that it started still has its output open. notata has stopped "
+                "waiting for it, and does not record what it prints from now on",
             )
         return replace(
             status.exit,
@@ -194,10 +194,10 @@ class _Recording:
             self._say("No file matches --keep %s", repr(pattern))
         if found.unchanged:
             names = display.listed(map(one_line, found.unchanged), _LISTED)
-            self._say("Not kept, as they are unchanged since the start: %s", names)
+            self._say("Not kept, because they have not changed since the start: %s", names)
         if found.refused:
             names = display.listed((f"{one_line(name)} ({why})" for name, why in found.refused.items()), _LISTED)
-            self._say("Not kept, as the names are not legal on every storage: %s", names)
+            self._say("Not kept, because the names are not legal on every storage: %s", names)
         if found.is_cut:
             self._say("Only the first %d files are kept", MOST)
         if not found.files:
@@ -207,7 +207,7 @@ class _Recording:
         except NotataError as error:
             why = _reasons(error)
             self.problems.append(f"files of --keep were not stored: {why}")
-            self._say("Not all files of --keep are stored: %s", why)
+            self._say("Not all files of --keep were stored: %s", why)
             return
         names = display.listed((key.partition("/")[2] for key in found.files), _LISTED)
         self._log.info("Kept %s (%s): %s", display.counted(len(found.files), "file"), display.size(size), names)

@@ -119,7 +119,7 @@ def find_program(name: str, folder: str, environ: Mapping[str, str]) -> str:
     is_path = os.sep in name or bool(os.altsep and os.altsep in name)
     path = os.path.join(folder, name) if is_path else shutil.which(name, path=environ.get("PATH", os.defpath))
     if path is None or not os.path.exists(path):
-        hint = "Check the path" if is_path else f"Write ./{name} for a file in this folder, or check PATH"
+        hint = "Check the path" if is_path else f"Write ./{name} if it is a file in this folder, or check PATH"
         raise StartError(f"cannot start {quoted(name)}: no such program. {hint}", NOT_FOUND)
     if os.path.isdir(path):
         raise StartError(f"cannot start {quoted(name)}: it is a folder. Name the program in it", NOT_EXECUTABLE)
@@ -173,7 +173,7 @@ def start(argv: Sequence[str], path: str, folder: str, environ: Mapping[str, str
 def _start_error(name: str, error: OSError) -> StartError:
     code = NOT_FOUND if error.errno in _NOT_FOUND else NOT_EXECUTABLE
     if error.errno == errno.ENOEXEC:
-        hint = "It is no program of this system. A script needs a first line such as #!/bin/sh"
+        hint = "It is not a program for this system. A script needs a first line such as #!/bin/sh"
     elif error.errno in _NOT_FOUND:
         hint = "Its interpreter, in the first line of the file, does not exist, or the working folder does not"
     else:

@@ -128,7 +128,8 @@ class Caught(Generic[N]):
         for one in kinds:
             if not (isinstance(one, type) and issubclass(one, BaseException)):
                 raise ConfigurationError(
-                    f"invalid argument {one!r} of catch(): pass exception types; to decorate, write @log.catch()"
+                    f"invalid argument {one!r} for catch(): pass exception types; to use it as a decorator, write "
+                    "@log.catch()"
                 )
         self._record = record
         self._kinds = kinds

@@ -93,10 +93,13 @@ def chosen(
     found = [_chosen(run, folder, kept, with_host=with_host) for run, folder in zip(runs, _folders(runs), strict=True)]
     unverified = [one.origin.name for one in found if not one.receipts and one.run.status in ENDED]
     if unverified:
-        note(f"Without a manifest, so the digests are those of the files as they are now: {listed(unverified, _NAMED)}")
+        note(
+            "These runs have no manifest, so the digests are those of the files as they are now: "
+            f"{listed(unverified, _NAMED)}"
+        )
     links = [f"{run.name}/{name}" for run in runs for name in run.store.irregular() if not keys.is_reserved(name)]
     if links:
-        note(f"Not published, as they are links or no regular files: {listed(links, _NAMED)}")
+        note(f"Not published, because they are links or not regular files: {listed(links, _NAMED)}")
     return found
 
 
@@ -111,7 +114,8 @@ def _check_states(runs: Sequence[Run], *, force: bool, note: Callable[[str], obj
     if others and not force:
         raise ConfigurationError(
             f"cannot publish {listed(others, _NAMED)}: it has not ended, so its files may change or be incomplete. "
-            "Wait for its end, choose by status='complete' (--status complete), or pass force=True (--force)"
+            "Wait until it has ended, select complete runs with status='complete' (--status complete), or pass "
+            "force=True (--force)"
         )
     if others:
         note(f"Not ended: {listed(others, _NAMED)}")

@@ -176,7 +176,7 @@ class _Check:
         recorded = self._recorded or self._hash  # an empty file has no piece
         is_longer = self.size > receipt.size and not keys.is_growing(self._file.key)
         if self.size < receipt.size or is_longer:
-            self._changed(_changed(self._one, self._file, f"it has {self.size} bytes instead of {receipt.size}"))
+            self._changed(_changed(self._one, self._file, f"its size is {self.size} bytes instead of {receipt.size}"))
         elif receipt.sha256 and recorded.digest() != receipt.sha256:
             was = f"its SHA-256 is {recorded.hexdigest()} instead of {receipt.sha256.hex()}"
             self._changed(_changed(self._one, self._file, was))
@@ -188,8 +188,8 @@ class _Check:
 
 def _moving(file: File, size: int) -> StorageError:
     return StorageError(
-        f"cannot publish {file.name}: it changed while it was read, from {file.entry.size} to {size} bytes. Publish "
-        "the run when nothing writes to it",
+        f"cannot publish {file.name}: it changed from {file.entry.size} to {size} bytes while it was being read. "
+        "Publish the run when nothing is writing to it",
         url=file.store.url,
         key=file.entry.key,
     )
@@ -201,4 +201,4 @@ def _changed(one: ChosenRun, file: File, why: str) -> StorageError:
 
 def _missing(one: ChosenRun) -> StorageError:
     names = listed(one.missing, _NAMED)
-    return StorageError(f"{one.origin.name} lacks files of its manifest: {names}", url=one.origin.url)
+    return StorageError(f"{one.origin.name} lacks files that its manifest lists: {names}", url=one.origin.url)

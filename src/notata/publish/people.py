@@ -65,7 +65,7 @@ def _orcid(text: str) -> str:
     """Return the URL of an ORCID, whose last character checks the others (ISO 7064, MOD 11-2)."""
     match = _ORCID.fullmatch(text)
     if match is None:
-        raise ConfigurationError(f"invalid ORCID {quoted(text)}: write it as in 0000-0002-1825-0097")
+        raise ConfigurationError(f"invalid ORCID {quoted(text)}: write it like 0000-0002-1825-0097")
     digits = match[1].replace("-", "")
     total = 0
     for digit in digits[:-1]:

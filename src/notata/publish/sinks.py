@@ -98,7 +98,7 @@ class CrateOutput(ABC):
     def _in_run(self, folder: str) -> ConfigurationError:
         return ConfigurationError(
             f"cannot write a crate to {self.url}: it is in or above the run {folder}, whose files are its record. "
-            "Choose a place outside of runs"
+            "Choose a place outside any run"
         )
 
     @abstractmethod
@@ -176,7 +176,7 @@ class FolderOutput(CrateOutput):
         self._check_place(self._store)
         if self._store.occupied():
             raise ExistsError(
-                f"cannot write a crate to {self.url}: the folder has files already. Choose another name",
+                f"cannot write a crate to {self.url}: the folder already contains files. Choose another name",
                 url=self.url,
             )
 

@@ -78,9 +78,9 @@ class ExperimentReader(Reader):
         if runs_below(listed, outline.found) or self._begun():
             return
         if any(entry.key == keys.METADATA for entry in listed):
-            raise RunMissingError(f"{self.url} is a run, not a folder of runs: read it with LogReader", url=self.url)
+            raise RunMissingError(f"{self.url} is a run, not a folder of runs: open it with LogReader", url=self.url)
         raise RunMissingError(
-            f"there is no experiment at {self.url}: neither {keys.RUNS}/log_<run_id> nor log_<run_id> is there",
+            f"there is no experiment at {self.url}: it contains neither {keys.RUNS}/log_<run_id> nor log_<run_id>",
             url=self.url,
         )
 
@@ -136,9 +136,7 @@ class ExperimentReader(Reader):
             TypeError: `run_id` is neither a string nor an integer.
         """
         if isinstance(run_id, bool) or not isinstance(run_id, str | int):
-            raise TypeError(
-                f"a run is named by its id or its place, not by {display.indefinite(type(run_id).__name__)}"
-            )
+            raise TypeError(f"pass a run id or a position, not {display.indefinite(type(run_id).__name__)}")
         if isinstance(run_id, int):
             folders = self._folders()
             if not -len(folders) <= run_id < len(folders):

@@ -100,8 +100,8 @@ class LogReader(Reader):
             raise
         except MissingError as error:
             raise RunMissingError(
-                f"there is no run at {self.url}: it has no {keys.METADATA}. A run's folder is called log_<run_id>; a "
-                "folder of runs is for ExperimentReader",
+                f"there is no run at {self.url}: it has no {keys.METADATA}. The folder of a run is called "
+                "log_<run_id>; to read a folder of runs, use ExperimentReader",
                 url=self.url,
                 key=keys.METADATA,
             ) from error
@@ -261,8 +261,8 @@ class LogReader(Reader):
         if workers:
             if rank is not None or start != 0:
                 raise ConfigurationError(
-                    "workers=True reads all rows of all workers: pass rank= without workers=True for those of one "
-                    "worker, and start= only for the series of the owner or of one worker"
+                    "workers=True reads all rows of all workers and cannot be combined with rank= or start=. To read "
+                    "one worker, pass rank= without workers=True"
                 )
             return self._series_of_all(name, repeated)
         own = None if rank is None else keys.worker(rank)
@@ -657,7 +657,7 @@ class LogReader(Reader):
         form = (formats.of_file(key) or formats.BYTES) if format is None else formats.as_format(format)
         if format is None and isinstance(form, formats.Pickle):
             raise ConfigurationError(
-                f"{key} is a pickle, and loading it runs the code that it names; if you trust it, use load_pickle",
+                f"{key} is a pickle, and loading a pickle can run any code; if you trust its author, use load_pickle",
                 url=self.url,
                 key=key,
             )
@@ -883,13 +883,13 @@ class LogReader(Reader):
 def _why_no_manifest(fields: Mapping[str, Any], state: RunState, document: Document | None) -> str:
     """Return the reason why there is no manifest."""
     if state.status == "running":
-        return "it is still being written, and its manifest is stored at its end"
+        return "it is still being written, and the manifest is stored when it ends"
     if state.status == "died":
-        return f"it died before its end, at which the manifest is stored ({state.why})"
+        return f"it died before its manifest was stored ({state.why})"
     if state.status == "replacing":
         return "another run is replacing it"
     if document is not None:
-        return f"its {keys.MANIFEST} is of an earlier attempt; the last one stored none"
+        return f"its {keys.MANIFEST} is from an earlier attempt; the last attempt stored none"
     if not lease_of(fields):
         return f"it has no {keys.MANIFEST}, because notata 0.3.0 wrote none"
     return f"it has no {keys.MANIFEST}: it was written with manifest=False, or the manifest could not be stored"

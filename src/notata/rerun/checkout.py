@@ -160,8 +160,8 @@ class Worktree:
                 if os.path.islink(path) and not is_within(os.path.realpath(path), self.path):
                     shown = one_line(os.path.relpath(path, self.path))
                     raise ConfigurationError(
-                        f"the recorded changes of the code have a link that leads out of the checkout: {shown}. Look "
-                        "at the patch before you apply it yourself"
+                        f"the recorded changes of the code contain a link that leads out of the checkout: {shown}. "
+                        "Inspect the patch before you apply it yourself"
                     )
 
     def has_lfs_pointers(self) -> bool:
@@ -225,10 +225,10 @@ def find_repository(place: str | os.PathLike[str] | None, folder: str, commit: s
     for top in tops:
         if Repository(top).has_commit(commit):
             return Repository(top)
-    where = f"{listed(tops, _NAMED)} does not have it" if tops else f"{listed(named, _NAMED)} is in no repository"
+    where = f"{listed(tops, _NAMED)} does not have it" if tops else f"{listed(named, _NAMED)} is not in a repository"
     raise ConfigurationError(
-        f"cannot find commit {commit} of the code: {where}. Name a local repository that has it with repository= "
-        "(--repository); fetch the commit there first if need be"
+        f"cannot find commit {commit} of the code: {where}. Pass repository= (--repository) with a local repository "
+        "that has it; fetch the commit there first if necessary"
     )
 
 

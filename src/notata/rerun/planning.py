@@ -187,8 +187,8 @@ def _check(run: Recorded, target: Target, store: Store, base: Store, *, force: b
         )
     if run.kind != "program" and not base.shared:
         raise ConfigurationError(
-            f"cannot store the new run in {base.url}: the script runs in another process, which does not see it. "
-            "Name a disk or a bucket with base_dir= (--base-dir)"
+            f"cannot store the new run in {base.url}: the script runs in another process, which cannot see it. Pass a "
+            "disk or a bucket as base_dir= (--base-dir)"
         )
 
 
@@ -249,7 +249,7 @@ def _base_of(target: Target, store: Store, base_dir: URL | None) -> tuple[Store,
     above = target.above(1) if not target.pattern else None
     if above is None or store.url.rpartition("/")[0] != above.url.rstrip("/"):
         raise ConfigurationError(
-            f"cannot name the folder that contains {store.url}: name one for the new run with base_dir= (--base-dir)"
+            f"cannot find the folder that contains {store.url}: pass a folder for the new run as base_dir= (--base-dir)"
         )
     return above, options
 

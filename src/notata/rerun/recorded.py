@@ -109,7 +109,7 @@ def recorded(store: Store) -> Recorded:
         raise _refused(name, "it recorded no command line. Runs of notata run and of Python scripts have one")
     commit = git.get("commit")
     if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
-        raise _refused(name, "it recorded no commit. Its code was in no git checkout, or git could not be asked")
+        raise _refused(name, "it recorded no commit. Its code was not in a git checkout, or git could not be run")
     kind, task = _kind(command, argv, name)
     patch, packages = _patch(store, git, name), _packages(_read(store, keys.PACKAGES, _LIST_BYTES))
     return Recorded(
@@ -172,14 +172,16 @@ def _kind(command: Mapping[str, Any], argv: tuple[str, ...], name: str) -> tuple
     if command:
         return "program", ""
     if not _PYTHON.fullmatch(argv[0]):
-        raise _refused(name, f"{one_line(argv[0], 100)!r} is no Python interpreter")
+        raise _refused(name, f"{one_line(argv[0], 100)!r} is not a Python interpreter")
     if task := _task_of(argv):
         return "point", task
     if len(argv) < 2 or any("ipykernel" in argument for argument in argv[:4]):
         raise _refused(name, "it was recorded in an interactive session or a notebook, whose input is unknown")
     at = argv.index("-c") + 1 if "-c" in argv[:-1] else 0
     if at and any(word in argv[at] for word in _POOLS):
-        raise _refused(name, "a worker process of a pool made it, and its command line does not name its task")
+        raise _refused(
+            name, "a worker process of a pool created it, and the command line of that process does not name its task"
+        )
     return "script", ""
 
 
@@ -220,7 +222,7 @@ def _patch(store: Store, git: Mapping[str, Any], name: str) -> bytes:
         raise _refused(
             name,
             f"secrets are redacted in the recorded changes of {listed(redacted, _NAMED) or 'its files'}. Apply "
-            f"{store.url}/{keys.PATCH} yourself, and put the secrets in",
+            f"{store.url}/{keys.PATCH} yourself, and fill in the secrets",
         )
     return patch
 

@@ -106,9 +106,9 @@ def _notes_about(worktree: Worktree, planned: Plan) -> Iterator[str]:
         yield f"{counted(copied, 'untracked file')} copied from the checkout"
     if others:
         names = listed(map(one_line, others), _LISTED)
-        yield f"not in the worktree, as they are missing or have changed in the checkout: {names}"
+        yield f"not in the worktree, because they are missing or have changed in the checkout: {names}"
     if worktree.has_lfs_pointers():
-        yield "filters of git are off, so files of Git LFS and the like are pointers in the worktree"
+        yield "git filters are off, so files of Git LFS and similar filters are pointers in the worktree"
 
 
 def _build(command: str, worktree: Worktree) -> None:
@@ -120,7 +120,7 @@ def _build(command: str, worktree: Worktree) -> None:
     done = subprocess.run(["sh", "-c", command], cwd=worktree.path, check=False)
     if done.returncode:
         raise ConfigurationError(
-            f"the run was not repeated, as the command before it failed with exit code {done.returncode}: "
+            f"the run was not repeated, because the command before it failed with exit code {done.returncode}: "
             f"{one_line(command)}"
         )
 
@@ -129,8 +129,8 @@ def _changed_message(changed: list[ChangedInput]) -> str:
     named = [*map(str, changed)]
     more = f"; and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
     return (
-        f"the run was not repeated, as inputs have changed: {'; '.join(named[:_NAMED])}{more}. Restore them, or go "
-        "on with --force"
+        f"the run was not repeated, because inputs have changed: {'; '.join(named[:_NAMED])}{more}. Restore them, or "
+        "pass --force to continue"
     )
 
 
@@ -154,8 +154,8 @@ def _start(planned: Plan, worktree: Worktree, *, echo: bool) -> None:
         raise ConfigurationError(f"the working folder {one_line(planned.folder)} leads out of the worktree")
     if not os.path.isdir(folder):
         raise ConfigurationError(
-            f"the working folder {one_line(planned.folder)} is not in the commit. It was perhaps untracked; make it in "
-            "the repository, or start the command yourself"
+            f"the working folder {one_line(planned.folder)} is not in the commit. It may have been untracked; create "
+            "it in the repository, or start the command yourself"
         )
     environ = _environment(planned, worktree)
     if planned.run.kind == "program":
@@ -226,7 +226,7 @@ def _run_python(planned: Plan, worktree: Worktree, folder: str, environ: dict[st
     environ[RERUN] = redirection.encode()
     if len(environ[RERUN]) > _VARIABLE:
         raise ConfigurationError(
-            f"cannot rerun run {run.run_id!r}: its parameters are too large to be passed to the process of its task"
+            f"cannot rerun run {run.run_id!r}: its parameters are too large to pass to the process that runs its task"
         )
     argv = [planned.python, "-m", POINT] if is_point else moved(planned.argv, planned.top, worktree.path)
     _wait(argv, folder, environ)
@@ -283,8 +283,8 @@ def _result(planned: Plan, kept: str, notes: tuple[str, ...], *, check: bool) ->
         fields, state = read_state(new)
     except MissingError as error:
         raise RunMissingError(
-            f"the command has ended, but recorded no run {planned.run_id!r} in {planned.base.url}: it made no run with "
-            f"the id {planned.run.script_id!r}. Its id is perhaps made anew at each start",
+            f"the command has ended, but recorded no run {planned.run_id!r} in {planned.base.url}: it created no run "
+            f"with the id {planned.run.script_id!r}. Perhaps its id is generated anew at each start",
             url=new.url,
         ) from error
     old = Target(planned.run.url, planned.options).folder

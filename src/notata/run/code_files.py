@@ -109,7 +109,7 @@ class CodeFiles:
                 if key not in self._files:
                     self._store.delete([key])
         except NotataError as error:
-            self._warn("%s of the attempt before is kept, as it could not be moved: %s", key, error)
+            self._warn("%s of the previous attempt was kept, because it could not be moved: %s", key, error)
             return False
         return True
 

@@ -145,7 +145,10 @@ class Inspector:
             entries = [entry for entry in entries if is_receipted(in_run[entry.key].key)]
         digests, claimed, problems = _digests(source, entries, digest, around, in_run)
         if special := len(source.irregular()) + len(left_out):
-            problems.append(f"{special} files and folders in {folder.url} are left out: links, special or unreadable")
+            problems.append(
+                f"{special} files and folders in {folder.url} were left out: they are links, special "
+                "files or unreadable"
+            )
         versions = {entry.key: mark(entry.version) for entry in entries}
         contents = {key: value.hex() for key, value in digests.items()}
         found = Input(

@@ -55,7 +55,7 @@ def _check_values(data: bytes, ext: str) -> None:
             decoded(data, ext)
     except DecodeError as error:
         raise EncodeError(
-            f"cannot store params, as they could not be read again: {error}; store arrays with array() or json()",
+            f"cannot store params, because they could not be read back: {error}; store arrays with array() or json()",
             where="params",
         ) from error
 
@@ -259,7 +259,9 @@ class Parameters(Mapping[str, Any]):
             if ext:
                 if self._equals(values):
                     return
-                self._log(logging.WARNING, "The parameters differ from the previous ones: %s is replaced", _KEYS[ext])
+                self._log(
+                    logging.WARNING, "The parameters differ from the previous ones; notata replaces %s", _KEYS[ext]
+                )
             self._store_file("yaml", values, content)
 
     def _equals(self, values: Mapping[str, Any]) -> bool:

@@ -204,8 +204,8 @@ class Recorder(LogMethods, ABC):
         form = formats.of_file(str(name)) if format is None else formats.as_format(format)
         if form is None:
             raise ConfigurationError(
-                f"cannot save {name!r}: no format has this suffix. Use the suffix of a format, or pass format=. "
-                f"Known formats: {', '.join(sorted(formats.known()))}",
+                f"cannot save {name!r}: no format has this suffix. Use a name with the suffix of a format, or pass "
+                f"format=. Known formats: {', '.join(sorted(formats.known()))}",
                 url=self.url,
             )
         suffix = "" if format is None else form.suffix  # keep a given suffix: .yaml and .yml are the same format
@@ -292,7 +292,7 @@ class Recorder(LogMethods, ABC):
             self._store.copy_from(wanted, source, callback=callback)
         if left_out := source.irregular():
             names = listed(map(one_line, left_out), _NAMED)
-            self.warning("Skipped in folder %s, as they are not regular files: %s", own, names)
+            self.warning("Skipped in folder %s, because they are not regular files: %s", own, names)
         size = sum(entry.size for entry in found)
         self.info("Saved folder %s (%d files, %d bytes) in %s", own, len(found), size, target)
         return self._store.path_for(target)

@@ -48,9 +48,9 @@ class Refusals:
         """Return the error for a run id that is in use. One request."""
         status, details = self._describe_existing()
         return self._exists(
-            f"cannot create {self._run}: it already exists at {self._store.url}{details}. Choose another "
-            "run_id, or omit it to generate one. Pass resume=True (in notata run, --resume) to resume an ended or dead "
-            "run, or overwrite=True to remove the run and start over.",
+            f"cannot create {self._run}: it already exists at {self._store.url}{details}. Choose another run_id, or "
+            "omit it to generate one. To resume a run that has ended or died, pass resume=True (with notata run: "
+            "--resume). To remove the run and start over, pass overwrite=True.",
             status,
         )
 
@@ -64,8 +64,8 @@ class Refusals:
     def pinned(self, status: object) -> RunExistsError:
         """Return the error for a pinned run that another one would replace."""
         return self._exists(
-            f"cannot replace {self._run} at {self._store.url}: it is pinned. Choose another run_id, or unpin it: "
-            "notata unpin URL",
+            f"cannot replace {self._run} at {self._store.url}: it is pinned. Choose another run_id, or unpin the run "
+            "with notata unpin URL",
             status if isinstance(status, str) else None,
         )
 
@@ -109,15 +109,15 @@ class Refusals:
     def displaced(self) -> RunDisplacedError:
         """Return the error for a run that belongs to another writer."""
         return self._displaced(
-            f"{self._run} at {self._store.url} belongs to another writer now; this writer cannot change its state. "
-            "Stop it"
+            f"{self._run} at {self._store.url} now belongs to another writer; this writer cannot change its state. "
+            "Stop this writer"
         )
 
     def removed(self) -> RunDisplacedError:
         """Return the error for a run whose folder is gone."""
         return self._displaced(
             f"{self._run} at {self._store.url} is gone: its {keys.METADATA} is missing, so its folder was moved or "
-            "deleted. Files saved from now on would not belong to a run; stop this writer"
+            "deleted. Files saved from now on would not belong to any run; stop this writer"
         )
 
     def in_child(self) -> RunDisplacedError:

@@ -125,13 +125,14 @@ def _check(run: Store, version: str) -> None:
 def pinned_error(name: str) -> RunExistsError:
     """Return the error for a pinned run that is not removed."""
     return RunExistsError(
-        f"{name} is pinned, and was kept; unpin it by notata unpin, or remove it by notata rm --pinned"
+        f"{name} is pinned, and was kept; unpin it with notata unpin, or remove it with notata rm --pinned"
     )
 
 
 def _claimed_error(run: Store) -> ConflictError:
     return ConflictError(
-        f"cannot remove {run.url}: another writer has claimed the run; its files are kept. Wait for the run to end",
+        f"cannot remove {run.url}: another writer has claimed the run, and its files were kept. Wait for the run to "
+        "end",
         url=run.url,
         key=keys.METADATA,
     )

@@ -190,7 +190,7 @@ def metadata(found: Blob, url: str, key: str) -> dict[str, Any]:
     fields = parsed(found.data)
     if fields is None:
         raise StorageError(
-            f"cannot read {url}/{key}: it is not a JSON object, so not the metadata of a run", url=url, key=key
+            f"cannot read {url}/{key}: it is not a JSON object, so it is not the metadata of a run", url=url, key=key
         )
     return fields
 
@@ -225,7 +225,7 @@ def _life(lease: Mapping[str, Any], silent: float, seen: datetime) -> tuple[Stat
         return ("running", now, f"{who} is alive", True) if alive else ("died", seen, f"{who} is gone", True)
     heartbeat = number(lease.get("heartbeat"))
     if heartbeat is None or heartbeat <= 0:
-        why = f"it sends no heartbeats, so its state is unknown from here; last change {silent:.0f} s ago"
+        why = f"it sends no heartbeats, so its state is unknown from here; the last change was {silent:.0f} s ago"
         return "running", seen, why, False
     if silent > MISSED * heartbeat + _TICK:
         return "died", seen, f"no heartbeat from {who} for {silent:.0f} s; one was due every {heartbeat:g} s", True

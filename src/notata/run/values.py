@@ -274,9 +274,9 @@ def metrics_of(data: bytes, key: str) -> tuple[dict[str, Any], str]:
     except DecodeError as error:
         return {}, f"{key}: {error}"
     if len(data) > limits.VALUES and limits.has_too_many_values(value):
-        return {}, f"{key} has more than {limits.VALUES:,} values, which is too much for a table"
+        return {}, f"{key} has more than {limits.VALUES:,} values, which is too many for a table"
     if not isinstance(value, dict):
-        return {}, f"{key} holds {indefinite(type(value).__name__)}, where names and values are needed"
+        return {}, f"{key} contains {indefinite(type(value).__name__)} instead of names and values"
     if data.count(b"{") + data.count(b"[") > _DEEP:
         try:
             formats.encode(formats.JSON, [[[[value]]]])  # the nesting of metrics in metadata.json

@@ -102,7 +102,7 @@ class AlertState:
 
     def _unusable(self, error: OSError) -> ConfigurationError:
         return ConfigurationError(
-            f"cannot use the state file {self.path}: {error.strerror}. Name another one by --state FILE"
+            f"cannot use the state file {self.path}: {error.strerror}. Pass another one with --state FILE"
         )
 
     def load(self) -> AlertState:
@@ -124,14 +124,14 @@ class AlertState:
         try:
             fields = json.loads(self._stored)
             if len(self._stored) > _LONGEST or fields[_MARK] != _VERSION:
-                raise ValueError("it has another form")
+                raise ValueError("it has a different format")
             self.places = {place for place in fields["places"] if isinstance(place, str)}
             self.failed = [url for url in fields["failed"] if isinstance(url, str)]
             self.runs = {url: state for url, state in fields["runs"].items() if isinstance(state, str)}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DecodeError(
-                f"the state file {self.path} was not written by this command, or is damaged. Remove it to start again, "
-                "or name another one by --state FILE"
+                f"the state file {self.path} was not written by this command, or is damaged. Remove it to start "
+                "again, or pass another one with --state FILE"
             ) from error
         return self
 

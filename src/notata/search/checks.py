@@ -21,7 +21,7 @@ __all__ = ["READ_AFTER_END", "USE_UNIQUE_IDS", "WRONG_KEY", "Check", "State", "a
 
 State: TypeAlias = Literal["yes", "poor", "no", "skipped", "info"]
 
-WRONG_KEY: Final = "The access key or the secret is wrong, or of another store; see below where they come from."
+WRONG_KEY: Final = "The access key or the secret is wrong, or belongs to another store. See below where they come from."
 """Advice after which further checks are useless."""
 
 _SKEWED: Final = 5.0  # seconds; stored times have a resolution of a second, and a write takes time itself
@@ -39,13 +39,14 @@ _PERMISSIONS: Final = {
 }
 
 USE_UNIQUE_IDS: Final = (
-    "The storage cannot tell two writers of one run id apart: give each run an id of its own, or use a storage with "
+    "The storage cannot keep two writers of one run id apart: give each run its own id, or use a storage with "
     "conditional writes."
 )
 """Advice for a storage on which two writers can claim the same run."""
 
 READ_AFTER_END: Final = (
-    "Read a run there after it has ended. To read it while it is written, write to a local disk with mirror=."
+    "Read a run there only after it has ended. To read it while it is being written, write to a local disk with "
+    "mirror=."
 )
 """Advice for a storage that does not replace a file atomically."""
 
@@ -74,24 +75,24 @@ def advice_on(name: str, error: NotataError) -> str:
     """Return advice on an error, in a sentence or two."""
     text = str(error)
     if "Skew" in text:
-        return "The clock of this machine is wrong: set it, by NTP for instance."
+        return "The clock of this machine is wrong: set it, for instance with NTP."
     if any(word in text for word in ("certificate", "encrypted connection", "kind of request", "quota", "proxy asks")):
         return _advice_in(text)
     if isinstance(error, ContainerMissingError):
         return "Create the bucket, or correct its name in the URL."
     if isinstance(error, UnreachableError):
-        return "Check the address and port (endpoint_url, region), proxies and the network. Does the server run?"
+        return "Check the address and port (endpoint_url, region), proxies and the network. Is the server running?"
     if isinstance(error, DeadlineError):
-        return "The server does not answer: check the address, firewalls and proxies; or try later."
+        return "The server does not answer: check the address, firewalls and proxies, or try again later."
     if isinstance(error, AccessError):
         if any(code in text for code in ("InvalidAccessKeyId", "SignatureDoesNotMatch")):
             return WRONG_KEY
         needed = "; ".join((*_PERMISSIONS.get(name, ()), "on a disk: modes"))
         return f"See below where credentials come from, and whether they allow it ({needed})."
     if isinstance(error, FullError):
-        return "Make room there, or choose another place."
+        return "Free some space there, or choose another place."
     if isinstance(error, FolderError):
-        return "Name a folder, which need not exist yet."
+        return "Pass a folder, which need not exist yet."
     return "Correct the URL or the storage options." if isinstance(error, ConfigurationError) else "Try again later."
 
 
@@ -107,5 +108,9 @@ def clock_check(ahead: float) -> Check:
         return Check("clock", "yes", "it agrees with the clock of this machine", value=round(ahead, 1))
     message = f"it is {duration(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} the clock of this machine"
     return Check(
-        "clock", "poor", message, "Set the wrong clock. S3 refuses clocks that are off by 15 minutes.", round(ahead, 1)
+        "clock",
+        "poor",
+        message,
+        "Correct the clock that is wrong. S3 refuses clocks that are off by 15 minutes.",
+        round(ahead, 1),
     )

@@ -190,7 +190,7 @@ class Query:
         if not isinstance(urls, Query):
             return cls(urls, **options)
         if strange := [name for name, value in options.items() if not _is_default(value)]:
-            raise ConfigurationError(f"a query has its own filters and options; pass {strange[0]} to Query()")
+            raise ConfigurationError(f"a query already has its own filters and options; pass {strange[0]} to Query()")
         return urls
 
     def at(self, target: Target, failed: Failed) -> Query:
@@ -395,7 +395,8 @@ def _none_to_filter(target: Target, place: Place) -> RunMissingError:
         if not target.pattern:
             name = file_at(target).name
             message = (
-                f"cannot filter {name}: it is a single file, and its run is unknown; pass a pattern of files instead"
+                f"cannot filter {name}: it is a single file, and its run is unknown; pass a pattern that matches "
+                "files instead"
             )
             return RunMissingError(message, url=place.store.url)
     return place.no_run()

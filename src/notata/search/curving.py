@@ -360,7 +360,7 @@ def curves_of(
 def _texts(run: Run, data: SeriesData, column: str, rank: str) -> ConfigurationError:
     """Return the error for a column with texts."""
     where = f"{run.name}, worker {rank}," if rank else run.name
-    message = f"the column {quoted(column)} of the series {quoted(data.name)} of {where} has texts, not numbers"
+    message = f"the column {quoted(column)} of the series {quoted(data.name)} of {where} contains text, not numbers"
     return ConfigurationError(message, url=run.url, key=column)
 
 

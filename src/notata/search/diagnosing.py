@@ -74,7 +74,7 @@ def diagnose(
     try:
         store = target.folder
     except NotataError as error:
-        invalid = Check("url", "no", str(error), "Correct the URL, or install what the message names.")
+        invalid = Check("url", "no", str(error), "Correct the URL, or install the package that the message names.")
         return [invalid, *surroundings("", {}, str)]
     found = [
         Check("url", "info", store.url),
@@ -177,13 +177,16 @@ class _StorageChecks:
         except MissingError as error:  # only the bucket can be missing: a listing of no objects is no error
             raise ContainerMissingError(f"there is no bucket for {self._store.url}", url=self._store.url) from error
         if gaps.count:
-            message = f"listings skip entries that cannot be opened or named: {gaps.errors(self._store.url)[0]}"
-            return Check("list", "poor", message, "Make them readable, rename them, or keep runs in another folder.")
+            message = (
+                "listings skip entries that cannot be opened, or whose names cannot be used: "
+                f"{gaps.errors(self._store.url)[0]}"
+            )
+            return Check("list", "poor", message, "Make them readable, rename them, or store runs in another folder.")
         if self._first is not None:
             return Check("list", "yes", "files are there")
         if self._store.is_local and self._store.shared and os.path.isfile(self._store.url):
             raise FolderError(f"{self._store.url} is a file; runs need a folder")
-        return Check("list", "yes", "nothing is there yet")
+        return Check("list", "yes", "there is nothing yet")
 
     def _can_read_first(self) -> Check:
         if self._first is None:
@@ -191,7 +194,7 @@ class _StorageChecks:
         try:
             self._store.read(self._first.key, 0, 1)
         except (KeyNameError, MissingError):
-            return Check("read", "skipped", "there is no file that notata could have written")
+            return Check("read", "skipped", "there is no file that notata may have written")
         return Check("read", "yes", "a file was read")
 
     def _clock_of_reply(self) -> Check:
@@ -215,7 +218,7 @@ class _StorageChecks:
             took.append(time.perf_counter() - begun)
         median = statistics.median(took)
         if self._store.is_local:
-            message = f"{median * 1000:.3f} ms a request; each line of a log is stored at once"
+            message = f"{median * 1000:.3f} ms a request; each line of a log is stored immediately"
             return Check("distance", "yes", message, value=median)
         message = (
             f"{median * 1000:.0f} ms a round trip; a log call does not wait (lines are sent together, every 5 s at "
@@ -241,7 +244,9 @@ class _StorageChecks:
     def _can_overwrite(self) -> Check:
         self._probe.write("probe", _DATA)
         if self._probe.read("probe") != _DATA:
-            return Check("overwrite", "no", "an overwritten file has its old content", "Runs cannot be kept there.")
+            return Check(
+                "overwrite", "no", "an overwritten file still has its old content", "Runs cannot be kept there."
+            )
         if gap := self._store.gap:
             return Check("overwrite", "poor", gap, READ_AFTER_END)
         return Check("overwrite", "yes", "files are replaced atomically: readers see the old file or the new one")
@@ -253,7 +258,7 @@ class _StorageChecks:
         except ExistsError:
             if self._store.supports_exclusive_create:
                 return Check("claim", "yes", "a second create of the same name was refused")
-            message = "notata looks for the file before it writes, so another writer may come in between"
+            message = "notata checks for the file before it writes, so another writer may intervene"
             return Check("claim", "poor", message, USE_UNIQUE_IDS)
         return Check("claim", "poor", "two creates of the same name both succeeded", USE_UNIQUE_IDS)
 
@@ -265,7 +270,7 @@ class _StorageChecks:
         except ConflictError:
             if self._store.supports_cas:
                 return Check("swap", "yes", "a swap of an old version was refused")
-            message = "notata reads before it writes, which is no guarantee: another writer may come in between"
+            message = "notata reads before it writes, which is not a guarantee: another writer may intervene"
             return Check("swap", "poor", message, USE_UNIQUE_IDS)
         return Check("swap", "poor", "a swap of an old version succeeded", USE_UNIQUE_IDS)
 
@@ -298,7 +303,9 @@ class _StorageChecks:
             os.link(path, f"{path}-too")
         except OSError as error:
             message = f"it has no hard links ({error.strerror}); runs are claimed by exclusive creation instead"
-            return Check("links", "poor", message, "Nothing to do, unless several machines share this folder.")
+            return Check(
+                "links", "poor", message, "You need not do anything, unless several machines share this folder."
+            )
         os.unlink(f"{path}-too")
         return Check("links", "yes", "hard links work")
 
@@ -318,8 +325,10 @@ class _StorageChecks:
     def _distinguishes_case(self) -> Check:
         if not self._store.folds_names():
             return Check("names", "yes", "it distinguishes upper and lower case")
-        message = "it does not distinguish upper and lower case: A.txt and a.txt are one file"
-        return Check("names", "poor", message, "Use file names that differ in more than case; notata refuses others.")
+        message = "it does not distinguish upper and lower case: A.txt and a.txt are the same file"
+        return Check(
+            "names", "poor", message, "Use file names that differ in more than case; notata refuses names that do not."
+        )
 
     def _folders_to_make(self) -> list[str]:
         """Return folders of a disk that do not exist yet, the innermost first."""

@@ -141,7 +141,7 @@ def export(
         raise ConfigurationError(f"cannot write {form} to {file!r}: end the name with .{form}, or name a folder")
     if file and patterns:
         raise ConfigurationError(
-            f"cannot write series to the single file {quoted(file)}: pass a folder, which gets a file for each series"
+            f"cannot write series to the single file {quoted(file)}: pass a folder, in which each series becomes a file"
         )
     names = [*_FACTS, "params.*", "metrics.*"] if columns is None else list(columns)
     errors: list[NotataError] = []

@@ -168,8 +168,8 @@ class _Types:
 
         if name not in self._types and len(self._types) >= _COLUMNS:
             raise TooLargeError(
-                f"cannot write {self._key}: it would have more than {_COLUMNS:,} columns. Write a long file, or choose "
-                "fewer runs",
+                f"cannot write {self._key}: it would have more than {_COLUMNS:,} columns. Pass long=True (--long) to "
+                "write one row per value, or choose fewer runs",
                 key=self._key,
             )
         if values.null_count < len(values):

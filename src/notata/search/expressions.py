@@ -53,7 +53,7 @@ def _texts(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
     def checked(*values: Any) -> Any:
         for value in values:
             if not isinstance(value, str):
-                raise TypeError(f"{name}() takes texts, not {indefinite(type(value).__name__)}")
+                raise TypeError(f"{name}() takes strings, not {indefinite(type(value).__name__)}")
         return call(*values)
 
     return checked
@@ -61,7 +61,7 @@ def _texts(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
 
 def _length(value: Any) -> int:
     if not isinstance(value, str | list | dict):
-        raise TypeError(f"len() takes a text, a list or a dictionary, not {indefinite(type(value).__name__)}")
+        raise TypeError(f"len() takes a string, a list or a dictionary, not {indefinite(type(value).__name__)}")
     return len(value)
 
 
@@ -187,7 +187,7 @@ class Expression:
             alone = rest.startswith("=") and not rest.startswith("==")
             why = "it is empty" if not self._source else "to compare, write '=='" if alone else error.msg
             with_quotes = _with_quotes(self._source)
-            why += f"; a text needs quotes: {with_quotes}" if with_quotes else ""
+            why += f"; put text in quotes: {with_quotes}" if with_quotes else ""
             raise self._refused(why, error.offset, rest) from None
         except (ValueError, RecursionError, MemoryError) as error:
             raise self._refused(str(error) or "it is nested too deeply") from None
@@ -296,9 +296,9 @@ class Expression:
                 evaluates = self._each(parts)
                 return _has(evaluates[0]) if name == "has" else _applied(call, evaluates)
             case ast.Call(func=ast.Name(id=name)) if name not in FUNCTIONS:
-                raise self._wrong(node, f"there is no function {name}(); there are {', '.join(FUNCTIONS)}")
+                raise self._wrong(node, f"there is no function {name}(); the functions are {', '.join(FUNCTIONS)}")
             case ast.Call(func=ast.Attribute()):
-                raise self._wrong(node, "there are no methods; write lower(name), startswith(name, 'a')")
+                raise self._wrong(node, "methods are not supported; write lower(name), startswith(name, 'a')")
             case ast.BinOp(op=ast.BitAnd() | ast.BitOr()):
                 raise self._wrong(node, "write 'and' and 'or', not '&' and '|'")
         raise self._wrong(node, "a filter cannot contain this")
@@ -317,7 +317,7 @@ class Expression:
             case ast.Subscript(value=value, slice=ast.UnaryOp(ast.USub(), ast.Constant(value=int() as place))):
                 return (*self._path(value), -place)
             case _:
-                raise self._wrong(node, "only names have parts: params.x, params['x y'], params.x[0]")
+                raise self._wrong(node, "only names can have parts: params.x, params['x y'], params.x[0]")
         if name.startswith("__"):
             raise self._wrong(node, f"there is no {name}")
         return (*whole, name)

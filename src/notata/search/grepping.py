@@ -151,7 +151,9 @@ class Searched:
             yield from _whole_lines(iter(lambda: self._read(reader), b""), self._too_long)
 
     def _too_long(self) -> TooLargeError:
-        message = f"cannot search {self.file.name} to its end: a line of it is longer than {display.size(limits.LINE)}"
+        message = (
+            f"cannot search {self.file.name} to its end: one of its lines is longer than {display.size(limits.LINE)}"
+        )
         return TooLargeError(message, url=self.file.store.url, key=self.file.entry.key)
 
     def _read(self, reader: IO[bytes]) -> bytes:

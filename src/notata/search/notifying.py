@@ -72,7 +72,7 @@ class Webhook:
             host, port = "", None
         if not host or parts.scheme not in ("http", "https") or any(ord(one) <= 32 for one in url):
             raise ConfigurationError(
-                "the address given to notify is no web address. Write it as https://server/path, in quotes"
+                "the address for notify is not a web address. Write it as https://server/path, in quotes"
             )
         place = f"[{host}]" if ":" in host else host
         server = f"{place}:{port}" if port else place
@@ -103,7 +103,7 @@ class Webhook:
             error.close()
             raise DeliveryError(f"{self._shown} answered {error.code}{_advice(error.code)}") from None
         except (OSError, HTTPException, ValueError) as error:
-            raise DeliveryError(f"{self._shown} was not reached: {self._reason(error)}") from None
+            raise DeliveryError(f"{self._shown} could not be reached: {self._reason(error)}") from None
 
     def _reason(self, error: BaseException) -> str:
         """Return the reason without the address, which may be a secret."""
@@ -124,7 +124,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 def _advice(code: int) -> str:
     if 300 <= code < 400:
-        return ", a redirect, which notata does not follow; name the address that it leads to"
+        return ", a redirect, which notata does not follow; pass the address that it leads to"
     return "; check the address of the webhook" if code in (401, 403, 404, 410) else ""
 
 
@@ -153,9 +153,9 @@ class Command:
         try:
             self._words = shlex.split(line)
         except ValueError as error:
-            raise ConfigurationError(f"the command given to notify cannot be split into words: {error}") from None
+            raise ConfigurationError(f"the command for notify cannot be split into words: {error}") from None
         if not self._words or "\0" in line:
-            raise ConfigurationError("the command given to notify is empty. Write a program and its arguments")
+            raise ConfigurationError("the command for notify is empty. Write a program and its arguments")
         self._timeout = timeout
 
     @property
@@ -177,7 +177,7 @@ class Command:
                 self._words, input=body, env={**os.environ, **_variables(alert)}, timeout=self._timeout, check=False
             )
         except subprocess.TimeoutExpired:
-            raise DeliveryError(f"{self._shown} did not end within {self._timeout:g} s, and was killed") from None
+            raise DeliveryError(f"{self._shown} did not end within {self._timeout:g} s, so notata killed it") from None
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
             raise DeliveryError(f"{self._shown} cannot be started: {reason}") from None

@@ -339,7 +339,8 @@ def _overviews_at(target: Target, query: Query, lines: int, *, every: bool = Fal
 def _several(place: Place) -> ConfigurationError:
     names = ", ".join([run.name for run in place.runs.values()][:_NAMED])
     message = (
-        f"{place.given} has {len(place.runs)} runs, such as {names}; name one, pass a pattern, or show all (--all)"
+        f"{place.given} has {len(place.runs)} runs, such as {names}; name one of them, pass a pattern, or pass --all "
+        "to show all"
     )
     return ConfigurationError(message, url=place.store.url)
 

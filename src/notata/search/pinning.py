@@ -150,7 +150,7 @@ def _store_pin(store: Store, pinned: bool, name: str, verb: str) -> bool:
         fields = metadata(found, store.url, keys.METADATA)
         if fields.get("status") == "replacing":
             raise ConflictError(
-                f"cannot {verb} {name}: it is being removed, replaced or copied. Try again after that",
+                f"cannot {verb} {name}: it is being removed, replaced or copied. Try again when that is done",
                 url=store.url,
                 key=keys.METADATA,
             )
@@ -169,8 +169,8 @@ def _check_swappable(store: Store, fields: Mapping[str, Any], found: Blob, name:
     """Check that no writer can be disturbed: without compare-and-swap, only a run that has ended is changed."""
     if not store.supports_cas and fields.get("status") not in ENDED and state_of(fields, found).status == "running":
         raise StorageError(
-            f"cannot {verb} {name}: it is running, and its storage has no compare-and-swap. Wait for its end, or call "
-            f"log.meta({PINNED}={verb == 'pin'}) in its script",
+            f"cannot {verb} {name}: it is running, and its storage has no compare-and-swap. Wait until it has ended, "
+            f"or call log.meta({PINNED}={verb == 'pin'}) in its script",
             url=store.url,
             key=keys.METADATA,
         )

@@ -256,7 +256,9 @@ class Run:
             ConfigurationError: The run does not come from a function of `notata.search`.
         """
         if self._store is None:
-            raise ConfigurationError(f"{self.name}: the folder of this run is unknown; pass runs from notata.search")
+            raise ConfigurationError(
+                f"{self.name}: the folder of this run is unknown; pass runs that notata.search returned"
+            )
         return self._store
 
     @property
@@ -537,4 +539,4 @@ class Place:
 
     def no_run(self) -> RunMissingError:
         """Return the error for a place without any run."""
-        return RunMissingError(f"there is no run at {self.given}, or below it", url=self.store.url)
+        return RunMissingError(f"there is no run at or below {self.given}", url=self.store.url)

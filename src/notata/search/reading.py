@@ -111,7 +111,10 @@ def _matching(place: Place, failed: Failed) -> Iterator[File]:
         below = {entry[len(key) :]: entry for entry in place.entries if entry.startswith(key)}
         failed(_folder(place.named(folder), place.store.url, "a run" if folder in place.runs else "a folder", below))
     elif folders:
-        message = f"{place.given} matches {len(folders)} folders, such as {place.named(folders[0])}; name files in them"
+        message = (
+            f"{place.given} matches {len(folders)} folders, such as {place.named(folders[0])}; name files in "
+            "these folders"
+        )
         failed(MissingError(f"{message}, as in '{place.given}/{keys.LOG}'", url=place.store.url))
 
 

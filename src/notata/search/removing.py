@@ -165,7 +165,7 @@ def removable(
     >>> from notata import Logbook
     >>> log = Logbook("a", "memory://removable")
     >>> [run.run_id for run in removable("memory://removable", recursive=True, failed=print)]
-    memory://removable/log_a is running (process ... is alive); end it, or remove it by force
+    memory://removable/log_a is running (process ... is alive); stop it, or pass --force (force=True) to remove it
     []
     """
     options: dict[str, Any] = {"storage_options": storage_options, "failed": failed}
@@ -209,7 +209,7 @@ def decisions(
     options: dict[str, Any] = {"storage_options": storage_options, "failed": failed}
     query = Query.of(urls, status=status, where=where, **options)
     if retention is not None and not retention:
-        raise ConfigurationError("the retention keeps no run: pass keep_best, keep_last or older, or no retention")
+        raise ConfigurationError("the retention keeps no runs: pass keep_best, keep_last or older, or omit retention")
     runs: dict[str, Run] = {}
     others: dict[str, Run] = {}
     values = retention is not None and retention.values
@@ -240,7 +240,7 @@ def _warn_of_parents(found: Sequence[Decision], others: Sequence[Run]) -> None:
     """Warn about runs to be removed that are the parents of others, which stay."""
     stay = [*others, *(decision.run for decision in found if not decision.removes)]
     for parent, child, _ in orphaned(found, parents_of(stay)):
-        warn(f"{parent.name} is the parent of {child.name}, which stays")
+        warn(f"{parent.name} is the parent of {child.name}, which is kept")
 
 
 def removals(
@@ -322,7 +322,7 @@ def _check_unchanged(run: Run, blob: Blob | None, *, force: bool) -> None:
     fields = parsed(blob.data) or {} if blob else {}
     going = fields.get("status") == "replacing" and not lease_of(fields)  # another process removes it too
     if _identity(fields)[: 1 if going else 2] != _identity(run.metadata)[: 1 if going else 2]:
-        raise ConflictError(f"{run.name} is another run by now, and was kept", url=run.url, key=keys.METADATA)
+        raise ConflictError(f"{run.name} is a different run by now, and was kept", url=run.url, key=keys.METADATA)
     if blob is not None and fields and not force:
         begun = fields.get("status") == "replacing"
         state = state_of({**fields, "status": "initialized"}, blob) if begun else state_of(fields, blob)
@@ -336,4 +336,6 @@ def _identity(fields: Mapping[str, Any]) -> tuple[object, object]:
 
 
 def _running_error(name: str, why: str, *, certain: bool) -> RunExistsError:
-    return RunExistsError(f"{name} {'is' if certain else 'may be'} running ({why}); end it, or remove it by force")
+    return RunExistsError(
+        f"{name} {'is' if certain else 'may be'} running ({why}); stop it, or pass --force (force=True) to remove it"
+    )

@@ -63,7 +63,7 @@ class Best:
             name, direction = rest, "min"
         if not (count.isascii() and count.isdigit() and int(count) > 0 and name):
             raise ConfigurationError(
-                f"{text!r} does not say which runs are the best. Write a number and a value, such as 5:error, or "
+                f"{text!r} does not define which runs are best. Write a number and a value, such as 5:error, or "
                 "5:accuracy:max if the largest is the best"
             )
         return cls(int(count), name, _DIRECTIONS[direction])
@@ -227,11 +227,11 @@ class Retention:
         why += [f"not among the last {self.keep_last}"] if self.keep_last else []
         lacking = [best.name for best in self._best if best.number(run) is None]
         if lacking and (run.metrics_error or not self.without_value):
-            why_lacking = run.metrics_error or f"{lacking[0]} is missing, or is no number"
+            why_lacking = run.metrics_error or f"{lacking[0]} is missing, or is not a number"
             return Decision(run, False, f"without {lacking[0]}", why_lacking)
         end = end_of(run)
         if end is None and (self._oldest is not None or self.keep_last):
-            return Decision(run, False, "end unknown", "it is unknown when it ended")
+            return Decision(run, False, "end unknown", "it is not known when it ended")
         if end is not None and self._oldest is not None:
             age = (now - end).total_seconds()
             ended = f"it ended {duration(max(0.0, age))} ago"
@@ -295,7 +295,7 @@ def _with_sources(found: Sequence[Decision], others: Sequence[Run], sources: Sou
     kept = [*others, *(one.run for one in found if not one.removes)]
     while lost := orphaned(decided.values(), sources(kept)):
         for run, child, how in lost:
-            why = f"it is the {how} of {one_line(child.name, _SHOWN)}, which stays"
+            why = f"it is the {how} of {one_line(child.name, _SHOWN)}, which is kept"
             decided[run.url] = Decision(run, False, f"{how} of a kept run", why)
         kept = [run for run, _, _ in lost]
     return [*decided.values()]

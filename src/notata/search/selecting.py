@@ -68,7 +68,7 @@ def select_runs(target: Target, query: Query, *, verb: str, recursive: bool = Fa
     runs = []
     for run in chosen:
         if run.is_orphan and not place.means(run.folder):
-            warn(f"{run.name} has no {keys.METADATA}, and is kept; name it to {verb} it")
+            warn(f"{run.name} has no {keys.METADATA}, and is kept; name it explicitly to {verb} it")
         else:
             runs.append(replace(run, _experiment=_experiment_of(target, place, run.folder)))
     urls = {run.url for run in chosen}
@@ -97,10 +97,10 @@ def _check_names_runs(place: Place, verb: str, *, recursive: bool) -> None:
     """Check that a place names whole runs, and each directly unless `recursive` is set."""
     if not place.runs:
         raise RunMissingError(
-            f"there is no run at {place.given}; only runs are {_PARTICIPLES[verb]}", url=place.store.url
+            f"there is no run at {place.given}; only runs can be {_PARTICIPLES[verb]}", url=place.store.url
         )
     if "" in place.runs and os.path.islink(place.store.url):
-        raise ConfigurationError(f"{place.given} is a link to a run; name that, or remove the link itself")
+        raise ConfigurationError(f"{place.given} is a link to a run; name the run itself, or remove the link yourself")
     for folder, run in place.runs.items():
         if not place.covers(folder):
             raise ConfigurationError(
@@ -111,7 +111,7 @@ def _check_names_runs(place: Place, verb: str, *, recursive: bool) -> None:
     below = [folder for folder in place.runs if not place.means(folder)]
     if below and not recursive:
         count = counted(len(below), "run")
-        raise ConfigurationError(f"{place.given} is not a run, but has {count} below it; -r {verb}s them")
+        raise ConfigurationError(f"{place.given} is not a run, but has {count} below it; pass -r to {verb} them")
 
 
 def _is_run(place: Place, run: Run) -> bool:

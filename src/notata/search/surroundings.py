@@ -42,7 +42,7 @@ def space(folder: str) -> Check:
     """Check the free space of the disk."""
     free = shutil.disk_usage(folder).free
     if free < _LITTLE:
-        return Check("space", "poor", f"{size(free)} are free", "Make room, or choose another place.", free)
+        return Check("space", "poor", f"{size(free)} are free", "Free some space, or choose another place.", free)
     return Check("space", "yes", f"{size(free)} are free", value=free)
 
 
@@ -52,8 +52,11 @@ def file_system(folder: str) -> Check:
     if kind is None:
         return Check("file system", "skipped", "this system does not report it")
     if kind.startswith(_NETWORKED):
-        message = f"{kind}, a file system over a network"
-        advice = "Claims and appends of several machines are only as safe as its server; others may see files late."
+        message = f"{kind}, a network file system"
+        advice = (
+            "If several machines claim runs or append to files, this is only as safe as the file server; other "
+            "machines may see files late."
+        )
         return Check("file system", "poor", message, advice)
     return Check("file system", "yes", kind)
 
@@ -78,9 +81,11 @@ def surroundings(url: str, options: Mapping[str, Any], redact: Callable[[str], s
     scheme = {"s3a": "s3", "gcs": "gs"}.get(url.partition("://")[0], url.partition("://")[0])
     if scheme in _VARIABLES:
         yield Check(
-            "credentials", "info", "; ".join(_credentials(scheme, options)) or "none found in the places notata knows"
+            "credentials",
+            "info",
+            "; ".join(_credentials(scheme, options)) or "none found in the places that notata checks",
         )
-    yield Check("variables", "info", ", ".join(_variables()) or "none of NOTATA_… and FSSPEC_… are set")
+    yield Check("variables", "info", ", ".join(_variables()) or "no NOTATA_… or FSSPEC_… variable is set")
     yield Check("versions", "info", ", ".join(f"{name} {version}" for name, version in _versions()))
 
 

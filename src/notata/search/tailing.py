@@ -94,8 +94,7 @@ def outputs_at(query: Query, *, workers: bool = False) -> list[File]:
     if files and not found:
         place = listed([target.name for target in query.targets], 3)
         raise MissingError(
-            f"no run at {place} has recorded output: {keys.OUTPUT} is written by 'notata run' and by "
-            "Logbook(capture=True)",
+            f"no run at {place} has recorded output: 'notata run' and Logbook(capture=True) write {keys.OUTPUT}",
             url=place,
             key=keys.OUTPUT,
         )

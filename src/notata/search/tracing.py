@@ -240,7 +240,7 @@ class _Tracer:
             self._links[url] = self._links_of(url, run, inputs)
 
     def _note_size(self, name: str) -> None:
-        self._notes[f"{name} is too large, and was not read"] = None
+        self._notes[f"{name} is too large and was not read"] = None
 
     def _links_of(self, url: str, run: Run, inputs: Iterable[Input]) -> list[Link]:
         """Return the links of a run to what it was made from, each once."""

@@ -143,8 +143,10 @@ class Where:
         notes = [_of_unseen(path, self._known) for path in sorted(self._unseen - {*bare}, key=str)]
         if quoted:
             unseen = f"no run has {', '.join(map(_shown, bare))}; " if bare else ""
-            notes.append(f"{unseen}a text needs quotes: {quoted[0]}")
-        notes += [f"{name} is that of the run; there is {other} too" for name, other in sorted(self._shadowed.items())]
+            notes.append(f"{unseen}put text in quotes: {quoted[0]}")
+        notes += [
+            f"{name} is the value of the run; there is also {other}" for name, other in sorted(self._shadowed.items())
+        ]
         return notes + [f"not computed for some runs: {self._expression.too_much}"] * bool(self._expression.too_much)
 
 

@@ -91,7 +91,7 @@ def _too_large(name: str, files: Sequence[SeriesFile], left_out: Sequence[int]) 
     total = size(sum(max(0, files[number].size) for number in left_out))
     whose = "" if len(files) == 1 else f" of {counted(len(left_out), 'run')}"
     return note(
-        f"the series {name}{whose} is not drawn: it has {total}, and a notebook reads at most {size(PIECE)}. "
+        f"the series {name}{whose} is not drawn: its size is {total}, and a notebook reads at most {size(PIECE)}. "
         "search.curves(…) and reader.series(…) read all rows"
     )
 

@@ -116,7 +116,7 @@ class SeriesData(Mapping[str, Array]):
 
     def _unknown(self, name: object) -> UnknownNameError:
         if name in _ATTRIBUTES:
-            problem = f"{name!r} is an attribute of a series and no column of it: use data.{name}"
+            problem = f"{name!r} is an attribute of the series, not a column: use data.{name}"
         else:
             there = display.listed(map(quoted, self), _SHOWN) or "none"
             problem = f"the series {quoted(self.name)} has no column {display.brief(name)}; its columns: {there}"
@@ -241,7 +241,7 @@ class SeriesData(Mapping[str, Array]):
         kinds = kinds_of(values)
         if len(kinds) > 1:
             raise EncodeError(
-                f"cannot make a pyarrow.Table: the column {quoted(name)} has {' and '.join(kinds)}, and a column of a "
+                f"cannot make a pyarrow.Table: the column {quoted(name)} has {' and '.join(kinds)}, but a column of a "
                 "table has one type. Use to_pandas(), or read the other columns only",
                 where=name,
             )
@@ -320,7 +320,9 @@ def read_series(
             found.add(table if columns is None else table.only(columns))
             _check_count(store, key, name, found.rows, len(found.names), before)
     if invalid:
-        lines = "1 line that is no row; it was" if invalid == 1 else f"{invalid:,} lines that are no rows; they were"
+        lines = (
+            "1 line that is not a row; it was" if invalid == 1 else (f"{invalid:,} lines that are not rows; they were")
+        )
         warn(f"{store.url}/{key} has {lines} skipped", DamagedFileWarning)
     whole = SeriesData(name, stacked(found.tables), end)
     return whole if repeated else whole.without_repeated()
@@ -356,7 +358,7 @@ def read_pieces(store: Store, key: str, name: str = "", *, repeated: bool = Fals
         if keep.any():
             yield data if keep.all() else data.where(keep)
     if invalid:
-        warn(f"{store.url}/{key} has {invalid:,} lines that are no rows; they were skipped", DamagedFileWarning)
+        warn(f"{store.url}/{key} has {invalid:,} lines that are not rows; they were skipped", DamagedFileWarning)
 
 
 def _begins(store: Store, key: str) -> dict[int, int]:

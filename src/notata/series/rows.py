@@ -135,7 +135,7 @@ class RowEncoder:
         if name in RESERVED:
             hint = ", such as t" if name == TIME else ""
             raise EncodeError(
-                f"{quoted(name)} cannot be the name of a value: it is a field of rows. Choose another name{hint}",
+                f"{quoted(name)} cannot be the name of a value: it is a field of each row. Choose another name{hint}",
                 where=name,
             )
         if len(name) > limits.SERIES_NAME:

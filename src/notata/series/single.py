@@ -86,7 +86,9 @@ def _last_row(end: bytes) -> dict[str, Any]:
 
 def _step(given: int | None, before: Mapping[str, Any], end: bytes) -> int:
     if given is None and not before and end:
-        raise EncodeError("cannot count the step of this row: the end of the series has no whole row. Pass the step")
+        raise EncodeError(
+            "cannot determine the step of this row: the series does not end with a complete row. Pass the step"
+        )
     step = given if given is not None else before[STEP] + 1 if before else 0
     if not -INT64 < step < INT64:
         raise invalid_step(step)

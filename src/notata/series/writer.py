@@ -134,7 +134,7 @@ class Series:
             before = reading.read_series(store, self._key, self.name, missing_ok=True)
         except TooLargeError:
             before = reading.read_last(store, self._key, self.name)
-            self._writers.warn("%s is too large to be read again: its summary counts its last rows only", self._key)
+            self._writers.warn("%s is too large to read again: its summary covers only its last rows", self._key)
         kinds = {column.name: column.kind for column in before.summary_columns() if column.count}
         if step is None and before.rows:
             step = int(before.step[-1]) + 1

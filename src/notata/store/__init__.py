@@ -100,11 +100,11 @@ def open_store(
     if isinstance(base, Storage):
         return _open_storage(base, storage_options)
     if sys.is_finalizing():  # no backend can be imported any more
-        raise StorageError("cannot open a storage: the interpreter is ending; open it earlier")
+        raise StorageError("cannot open a storage: the interpreter is shutting down; open it earlier")
     check_seconds("timeout", timeout)
     if storage_options is not None and not isinstance(storage_options, Mapping):
         raise ConfigurationError(
-            f"storage_options are names and values for fsspec, not {type(storage_options).__name__}"
+            f"storage_options must be a dictionary of options for fsspec, not {type(storage_options).__name__}"
         )
     url, options = _location(base)
     options |= storage_options or {}
@@ -145,7 +145,9 @@ def _open_storage(storage: Storage, options: Mapping[str, Any] | None) -> Store:
     """Open a storage; `options` override its own."""
     options = {**(storage.options or {}), **(options or {})} or None
     if options and isinstance(storage.url, Store | Backend):
-        raise ConfigurationError(f"storage options cannot change {storage.url.url}, which is open; pass its URL")
+        raise ConfigurationError(
+            f"storage options cannot change {storage.url.url}, which is already open; pass its URL"
+        )
     store = open_base(storage.url, options, timeout=storage.timeout)
     if storage.durable:
         store = store.durably()
@@ -229,7 +231,9 @@ def open_around(
 def _remote(scheme: str, url: str, options: dict[str, Any], timeout: float) -> Store:
     engine = options.pop("engine", None)
     if engine is not None and (scheme not in ("s3", "s3a") or engine not in ("s3fs", "obstore")):
-        raise ConfigurationError(f"engine is 's3fs' or 'obstore', for s3:// only; not {engine!r} for {scheme}://")
+        raise ConfigurationError(
+            f"engine must be 's3fs' or 'obstore', and applies only to s3://; not {engine!r} for {scheme}://"
+        )
     _check_client(scheme)
     if engine == "obstore":
         from notata.store.backends.s3_obstore import ObstoreS3Backend as Chosen
@@ -282,7 +286,7 @@ def _location(base: str | os.PathLike[str] | UPath) -> tuple[str, dict[str, Any]
         )
     if _VARIABLE.match(text):
         raise ConfigurationError(
-            f"{text!r} begins with an environment variable, which only a shell expands. Pass "
+            f"{text!r} begins with an environment variable, which notata does not expand. Pass "
             f"os.path.expandvars({text!r}), or {'./' + text!r} for a folder of this name."
         )
     if isinstance(base, str):

@@ -22,7 +22,8 @@ __all__ = ["failure_of_builtin"]
 
 
 _AILING: Final = {
-    errno.EIO: "the disk or the mount reports an input/output error; check it (dmesg, fsck), and copy what is readable",
+    errno.EIO: "the disk or the mount reports an input/output error; check it (dmesg, fsck), and copy what can still "
+    "be read",
     errno.ESTALE: "the network file system lost this folder (stale file handle); mount it again",
     errno.ENOTCONN: "the mount is gone (its program ended); unmount it and mount it again",
     errno.EMFILE: "this process has too many open files; close some and try again, or raise the limit (ulimit -n)",
@@ -37,9 +38,11 @@ def failure_of_builtin(error: Exception, text: str) -> tuple[type[NotataError], 
     if isinstance(error, FileNotFoundError):
         return MissingError, "there is no such file"
     if isinstance(error, FileExistsError):
-        return ExistsError, "it exists already"
+        return ExistsError, "it already exists"
     if isinstance(error, IsADirectoryError | NotADirectoryError) or number == errno.ENOTEMPTY:
-        return FolderError, "a file is where a folder is needed, or a folder where a file is; choose another name"
+        return FolderError, (
+            "there is a file where a folder is needed, or a folder where a file is needed; choose another name"
+        )
     if number in (errno.ENOSPC, errno.EDQUOT):
         return FullError, "no space left; free some space and write again, the previous content is unchanged"
     if number in (errno.ENOSYS, errno.EOPNOTSUPP) or isinstance(error, NotImplementedError):
@@ -53,7 +56,9 @@ def failure_of_builtin(error: Exception, text: str) -> tuple[type[NotataError], 
     if number == errno.ENAMETOOLONG:
         return KeyNameError, "the path is too long for the file system; shorten base_dir or the name"
     if isinstance(error, TimeoutError):
-        return DeadlineError, "no answer in time; the network or the server is stalled, and the effect is unknown"
+        return DeadlineError, (
+            "no answer in time; the network or the server is stalled, and it is unknown whether the request took effect"
+        )
     if isinstance(error, ConnectionError):
         return UnreachableError, "no server answered at this address; check the address and the network"
     return StorageError, f"{type(error).__name__}: {text}"

@@ -280,7 +280,7 @@ class RangeReader(io.RawIOBase):
         self._check_open()
         bases = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}
         if whence not in bases:
-            raise ValueError(f"whence is 0, 1 or 2, not {whence!r}")
+            raise ValueError(f"whence must be 0, 1 or 2, not {whence!r}")
         goal = bases[whence] + operator.index(offset)
         if goal < 0:
             raise ValueError(f"negative seek position {goal}")

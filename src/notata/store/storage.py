@@ -61,7 +61,7 @@ class Storage:
         check_seconds("timeout", self.timeout)
         if self.options is not None and not isinstance(self.options, Mapping):
             raise ConfigurationError(
-                f"storage_options are names and values for fsspec, not {type(self.options).__name__}"
+                f"storage_options must be a dictionary of options for fsspec, not {type(self.options).__name__}"
             )
         for name in ("durable", "progress"):
             if not isinstance(getattr(self, name), bool):
@@ -88,4 +88,4 @@ def check_seconds(name: str, value: object) -> None:
         ConfigurationError: It is not.
     """
     if isinstance(value, bool) or not isinstance(value, Real) or not float(value) > 0:
-        raise ConfigurationError(f"{name} is a number of seconds, not {value!r}")
+        raise ConfigurationError(f"{name} must be a number of seconds, not {value!r}")

@@ -922,7 +922,7 @@ class Store:
             return error
         if sys.is_finalizing():  # a backend can no longer import what it needs to examine the error
             kind: type[NotataError] = StorageError
-            hint = "the interpreter is ending"
+            hint = "the interpreter is shutting down"
         else:
             kind, hint = self.backend.failure(error)
             if kind in (UnreachableError, DeadlineError) and not threading.main_thread().is_alive():

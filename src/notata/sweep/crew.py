@@ -150,7 +150,7 @@ class Crew:
             return False
         reason = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         can_start = member.starts < _STARTS and not signals.stopped
-        self._warn(f"a process has ended {reason}{'; another one takes its place' if can_start else ''}")
+        self._warn(f"a process has ended {reason}{'; another one replaces it' if can_start else ''}")
         if can_start:
             member.start()
         return can_start

@@ -85,7 +85,7 @@ class _Reading:
         fixed = {name: self._plain(value, "fixed", name) for name, value in self._table(fields, "fixed").items()}
         axes = {name: self._axis(name, value) for name, value in self._table(fields, "grid").items()}
         if both := sorted(fixed.keys() & axes.keys()):
-            self.fail("grid", both[0], "is in [fixed], too. Keep one of them")
+            self.fail("grid", both[0], "is also in [fixed]. Keep one of them")
         points = Points(axes, fixed, self._further(fields))
         self._check_number(points, axes)
         base = fields.get("base_dir")
@@ -95,7 +95,9 @@ class _Reading:
     def _check_names(self, fields: Mapping[str, Any]) -> None:
         for name in fields:
             if name not in (*_TABLES, *_TEXTS):
-                self.fail("", name, "is unknown. A value of all points is written below [fixed], an axis below [grid]")
+                self.fail(
+                    "", name, "is unknown. Write a value that all points share below [fixed], and an axis below [grid]"
+                )
         for name in _TEXTS:
             if not isinstance(fields.get(name, ""), str) or fields.get(name) == "":
                 self.fail("", name, f"is {_shown(fields[name])}; write a text in quotes")
@@ -112,12 +114,12 @@ class _Reading:
 
     def _check_name(self, table: str, name: str) -> None:
         if name in _TAKEN:
-            self.fail(table, name, "is no possible name of a parameter, as notata uses it. Choose another name")
+            self.fail(table, name, "cannot be the name of a parameter, because notata uses it. Choose another name")
 
     def _further(self, fields: Mapping[str, Any]) -> list[dict[str, Any]]:
         found = fields.get("points", [])
         if not isinstance(found, list) or not all(isinstance(point, dict) for point in found):
-            self.fail("", "points", "is no list of points; write [[points]], and below it a line for each name")
+            self.fail("", "points", "is not a list of points; write [[points]], and below it a line for each name")
         further = []
         for number, point in enumerate(found, 1):
             for name in point:
@@ -143,9 +145,9 @@ class _Reading:
             kinds = ", ".join(_RANGES)
             self.fail("grid", name, f"is {_shown(value)}; write a list of values, or a table with one of {kinds}")
         if not len(values):
-            self.fail("grid", name, "has no values, so that the grid has no points")
+            self.fail("grid", name, "has no values, so the grid has no points")
         if not isinstance(values, range) and len({token(item) for item in values}) < len(values):
-            self.fail("grid", name, "has a value twice, so that two points would be one run")
+            self.fail("grid", name, "contains a value twice, so two points would be the same run")
         return values
 
     def _range(self, name: str, kind: str, numbers: Any) -> Sequence[Any]:
@@ -160,7 +162,7 @@ class _Reading:
         count = math.prod(len(values) for values in axes.values())
         if count > MOST:
             raise ConfigurationError(
-                f"the space {self.path} has {count:,} points, and at most {MOST:,} are possible. Remove an axis of "
+                f"the space {self.path} has {count:,} points, but at most {MOST:,} are possible. Remove an axis of "
                 "[grid], or values of one"
             )
         grid = count if axes else 0
@@ -169,10 +171,10 @@ class _Reading:
             point, place = points[number], number - grid + 1
             before = seen.setdefault(token(point), place)
             if before != place:
-                self.fail(f"points[{place}]", "", f"equals points[{before}], so that two points would be one run")
+                self.fail(f"points[{place}]", "", f"equals points[{before}], so two points would be the same run")
             found = points.find(point)
             if found is not None and found < grid:
-                self.fail(f"points[{place}]", "", "is one of the combinations of [grid], too. Remove one of them")
+                self.fail(f"points[{place}]", "", "is also one of the combinations of [grid]. Remove one of them")
 
     # -- texts ---------------------------------------------------------------------------------------------
 

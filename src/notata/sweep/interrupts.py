@@ -15,7 +15,8 @@ from notata._base.processes import ForkCheck
 __all__ = ["Interrupts", "print_in_handler"]
 
 _MESSAGE = (
-    "\nnotata: no more runs begin. Waiting for those that have begun; press Ctrl-C again to leave them at once.\n"
+    "\nnotata: no more runs will start. Waiting for those that have started; press Ctrl-C again to stop without "
+    "waiting.\n"
 )
 
 

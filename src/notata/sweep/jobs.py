@@ -303,8 +303,8 @@ class Job:
             died = attempts_since(log._lease.fields, self._since).died
             if died >= _DEATHS:
                 raise RuntimeError(
-                    f"not started again: its process was killed {died} times in this job. Look for a lack of memory; "
-                    "a new job tries it again"
+                    f"not started again: its process was killed {died} times in this job. Check whether it runs out "
+                    "of memory; a new job tries it again"
                 )
             with self._signals.interruptible():
                 return task(log, **params)

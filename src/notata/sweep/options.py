@@ -41,7 +41,7 @@ def check_arguments(task: object, space: object) -> None:
         raise ConfigurationError(f"invalid task {task!r}: pass a function, which is called as task(log, **params)")
     is_space = isinstance(space, Iterable) or hasattr(type(space), "__getitem__")
     if not is_space or isinstance(space, str | bytes | Mapping):
-        hint = "grid(**space) makes them of a dictionary of values" if isinstance(space, Mapping) else "see grid"
+        hint = "grid(**space) makes them from a dictionary of values" if isinstance(space, Mapping) else "see grid"
         raise ConfigurationError(
             f"invalid space {space!r}: pass an iterable of dictionaries, one for each point, as in grid(dt=[0.1]); "
             f"{hint}"

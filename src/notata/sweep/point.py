@@ -215,7 +215,7 @@ def _pickled(value: object, what: str, *parts: object, imports_main: bool) -> by
     try:
         if is_importable or not any(_is_of_main(part) for part in parts):
             return pickle.dumps(value)
-        problem = "it is defined in the script or the interactive session that runs, which they do not import"
+        problem = "it is defined in the running script or interactive session, which they do not import"
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"
     try:

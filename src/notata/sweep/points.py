@@ -55,7 +55,7 @@ class Points(Sequence[Mapping[str, Any]]):
             return [self[place] for place in range(*at.indices(len(self)))]
         place = at + len(self) if at < 0 else at
         if not 0 <= place < len(self):
-            raise IndexError(f"the space has {len(self)} points, and none with number {at}")
+            raise IndexError(f"the space has {len(self)} points, and none has the number {at}")
         if place < len(self._grid):
             return {**self._fixed, **self._grid[place]}
         return dict(self._further[place - len(self._grid)])

@@ -71,8 +71,8 @@ class _Starts:
         self._failed = 0 if was_ready else self._failed + 1
         if self._failed >= _STARTS:
             raise BrokenExecutor(
-                "the processes end while they start; their output says why. If a script starts the sweep, put that "
-                'below `if __name__ == "__main__":`, as each process imports the script'
+                "the processes end while they start; see their output for the reason. If a script starts the sweep, "
+                'put that below `if __name__ == "__main__":`, because each process imports the script'
             )
 
 

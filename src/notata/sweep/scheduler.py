@@ -71,5 +71,6 @@ def parsed_seconds(text: str) -> float:
     if 0 <= number < 1e9:
         return number
     raise ConfigurationError(
-        f"invalid duration {text!r}: write seconds, or hours, minutes and seconds as in 3:50:00; with days, 1-12:00:00"
+        f"invalid duration {text!r}: write seconds, or hours, minutes and seconds such as 3:50:00; with days, "
+        "1-12:00:00"
     )

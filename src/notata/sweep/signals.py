@@ -16,7 +16,10 @@ from notata.sweep.interrupts import print_in_handler
 __all__ = ["Signals"]
 
 _APART: Final = 0.5  # seconds; a signal that arrives twice in a shorter time was sent once, by two ways
-_MESSAGE: Final = "\nnotata: no more runs begin. Waiting for the one that has begun; press Ctrl-C again to leave it.\n"
+_MESSAGE: Final = (
+    "\nnotata: no more runs will start. Waiting for the one that has started; press Ctrl-C again to "
+    "stop without waiting.\n"
+)
 
 
 class Signals:

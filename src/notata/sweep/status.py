@@ -66,7 +66,9 @@ def sweep_status(
     table = gather(store, fresh=fresh, large=large)
     note = ""
     if table.index is not None and table.index.is_large:
-        note = freshness(table.index, store.url) + ". What is missing counts as not begun" * (space is not None)
+        note = freshness(table.index, store.url) + ". Points whose runs are missing count as not begun" * (
+            space is not None
+        )
     counts: Counter[str] = Counter()
     outside = 0
     belongs = (lambda _: True) if space is None else _membership(name, space)

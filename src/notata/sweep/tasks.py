@@ -45,7 +45,7 @@ def _imported(name: str) -> ModuleType:
     is_file = name.endswith(".py") or os.sep in name
     folder, module_name = os.path.split(os.path.abspath(name)) if is_file else (os.getcwd(), name)
     if is_file and not os.path.isfile(name):
-        raise ConfigurationError(f"there is no file {name}, which the task names")
+        raise ConfigurationError(f"there is no file {name}; check the name of the task")
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
@@ -62,7 +62,7 @@ def _imported_file(path: str, name: str) -> ModuleType:
     """Import a file as the module of its name, unless another module has this name."""
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
+        raise ImportError(f"{path} is not a Python file")
     loaded = sys.modules.get(name)
     if loaded is not None:
         if getattr(loaded, "__file__", None) == path:

@@ -49,8 +49,8 @@ def retry_conflicts(store: Store, write: Callable[[], bool], longest: float = 2.
     while not write():
         if time.monotonic() > give_up:
             raise ConflictError(
-                f"cannot write {store.url}/{keys.INDEX}: other processes keep writing it; no row is lost, as each run "
-                "stores its own",
+                f"cannot write {store.url}/{keys.INDEX}: other processes keep writing it; no row is lost, because "
+                "each run stores its own row",
                 url=store.url,
                 key=keys.INDEX,
             )

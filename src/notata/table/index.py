@@ -134,7 +134,7 @@ class IndexWriter:
         try:
             self.flush()
         except StorageError as error:
-            _own.warning("notata: the table lacks the last rows, as the index was not updated: %s", error)
+            _own.warning("notata: the table lacks the last rows, because the index was not updated: %s", error)
         return gather(self._store, known=found.index, large=self._sizes.large)
 
     def write(self, *, fresh: bool = False) -> None:

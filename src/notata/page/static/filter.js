@@ -24,7 +24,7 @@ export class Filter {
       if (!(error instanceof FilterError)) throw error;
       const why = this.source ? error.message : "it is empty";
       const withQuotes = filterWithQuotes(this.source);
-      throw this.refused(withQuotes ? `${why}; a text needs quotes: ${withQuotes}` : why, error.begin, this.source.length);
+      throw this.refused(withQuotes ? `${why}; put text in quotes: ${withQuotes}` : why, error.begin, this.source.length);
     }
     this.evaluate = this.compiled(this.tree);
     this.paths = [...this.known.values()];
@@ -89,10 +89,10 @@ export class Filter {
 
   called(node) {
     const [{ kind, name }, ...parts] = node.parts;
-    if (kind === "attribute") throw this.wrong(node, "there are no methods; write lower(name), startswith(name, 'a')");
+    if (kind === "attribute") throw this.wrong(node, "methods are not supported; write lower(name), startswith(name, 'a')");
     if (kind !== "name") throw this.wrong(node, "a filter cannot contain this");
     if (!FUNCTIONS.has(name)) {
-      throw this.wrong(node, `there is no function ${name}(); there are ${[...FUNCTIONS.keys()].join(", ")}`);
+      throw this.wrong(node, `there is no function ${name}(); the functions are ${[...FUNCTIONS.keys()].join(", ")}`);
     }
     const [call, least, most] = FUNCTIONS.get(name);
     if (parts.length < least || parts.length > most) {
@@ -114,7 +114,7 @@ export class Filter {
       if (name.startsWith("__")) throw this.wrong(node, `there is no ${name}`);
       return [...whole, name];
     }
-    throw this.wrong(node, "only names have parts: params.x, params['x y'], params.x[0]");
+    throw this.wrong(node, "only names can have parts: params.x, params['x y'], params.x[0]");
   }
 
   wrong(node, why) {

@@ -186,14 +186,14 @@ export const UNARY = new Map([
 function opsLength(value) {
   if (typeof value === "string") return [...value].length;
   if (Array.isArray(value)) return value.length;
-  if (!opsIsDict(value)) throw new Misfit(`len() takes a text, a list or a dictionary, not ${opsKind(value)}`);
+  if (!opsIsDict(value)) throw new Misfit(`len() takes a string, a list or a dictionary, not ${opsKind(value)}`);
   return Object.keys(value).length;
 }
 
 function opsOfTexts(name, call) {
   return (...values) => {
     const wrong = values.find((value) => typeof value !== "string");
-    if (wrong !== undefined) throw new Misfit(`${name}() takes texts, not ${opsKind(wrong)}`);
+    if (wrong !== undefined) throw new Misfit(`${name}() takes strings, not ${opsKind(wrong)}`);
     return call(...values);
   };
 }

@@ -82,7 +82,7 @@ function syntaxText(source, begin, [opening, prefix = "", quotes]) {
   const from = at;
   while (!source.startsWith(quotes, at)) {
     if (at >= source.length || (quotes.length === 1 && source[at] === "\n")) {
-      throw new FilterError("a text lacks its second quote", begin);
+      throw new FilterError("a text has no closing quote", begin);
     }
     at += source[at] === "\\" ? 2 : 1;
   }

@@ -143,11 +143,11 @@ function whereNotes(filter, columns, getters, rows) {
   if (quoted) {
     const names = [...bare].filter((path) => unseen.has(path)).map(whereShown);
     const none = names.length > 0 ? `no run has ${names.join(", ")}; ` : "";
-    notes.push(`${none}a text needs quotes: ${quoted.text}`);
+    notes.push(`${none}put text in quotes: ${quoted.text}`);
   }
   for (const name of new Set(filter.paths.map(([first]) => first).filter((first) => WHERE_FACTS.has(first)))) {
     const other = WHERE_PARTS.find((part) => columns.has(`${part}.${name}`));
-    if (other) notes.push(`${name} is that of the run; there is ${other}.${name} too`);
+    if (other) notes.push(`${name} is the value of the run; there is also ${other}.${name}`);
   }
   if (filter.tooLarge) notes.push(`not computed for some runs: ${filter.tooLarge}`);
   return notes;

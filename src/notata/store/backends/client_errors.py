@@ -120,11 +120,15 @@ def failure_of_client(error: BaseException) -> tuple[type[NotataError], str] | N
     if names & _REFUSED:
         return AccessError, "the server refused the credentials or the host key; check user, password and key"
     if names & _SILENT:
-        return DeadlineError, "no answer in time; the network or the server is stalled, and the effect is unknown"
+        return DeadlineError, (
+            "no answer in time; the network or the server is stalled, and it is unknown whether the request took effect"
+        )
     if "gaierror" in names:
         return UnreachableError, "the host name cannot be resolved; check the address"
     if isinstance(error, EOFError) or (_is_lost(error, names) and not isinstance(error, ConnectionRefusedError)):
-        return UnreachableError, "the connection was lost or could not be made; check the address and the network"
+        return UnreachableError, (
+            "the connection was lost or could not be established; check the address and the network"
+        )
     if "SFTPFailure" in names or (type(error) is OSError and str(error) == "Failure"):  # asyncssh, paramiko
         return StorageError, "the server reported only 'Failure' (SFTP); check for a full disk or an exceeded quota"
     if {"error_perm", "error_temp"} & names:  # ftplib

@@ -124,7 +124,7 @@ class GCSBackend(BucketBackend):
     def __init__(self, url: str, options: dict[str, Any], timeout: float) -> None:
         super().__init__(url, Connection(connect, options, timeout))
         if not self._bucket:
-            raise ConfigurationError(f"{url} names no bucket; write gs://bucket/folder")
+            raise ConfigurationError(f"{url} does not name a bucket; write gs://bucket/folder")
 
     def _call(self, method: str, path: str, *names: str, **arguments: Any) -> Any:
         return self._connection.run(self._ask, method, path, *names, **arguments)
@@ -400,11 +400,11 @@ class GCSBackend(BucketBackend):
             return UnreachableError, "no server answered at this address; check endpoint_url and the network"
         if status in _FOR_NOW:
             return StorageError, (
-                f"the store asked for fewer requests ({status}) during the whole time limit; try later, with fewer "
-                "writers at once or a longer timeout="
+                f"the store kept asking for fewer requests ({status}) until the time limit; try again later, with "
+                "fewer writers at once or a longer timeout="
             )
         if status >= 500:
-            return StorageError, f"the store failed repeatedly ({status}); try later"
+            return StorageError, f"the store failed repeatedly ({status}); try again later"
         return super().failure(error)
 
     @contextmanager

@@ -96,8 +96,8 @@ class GenericBackend(RemoteBackend):
         caches = CACHES.intersection(part.partition(":")[0] for part in url.split("::"))
         if caches:
             raise ConfigurationError(
-                f"{without_credentials(url)}: cannot write runs through {', '.join(sorted(caches))}, which shows "
-                "writes late or never; leave it out of base_dir"
+                f"{without_credentials(url)}: cannot write runs through {', '.join(sorted(caches))}, which makes "
+                "writes visible late or never; leave it out of base_dir"
             )
         # The query of a web address is its key (a signed URL): it goes with each request, and nowhere else.
         first, mark, rest = url.partition("::")
@@ -173,7 +173,8 @@ class GenericBackend(RemoteBackend):
         if match == ABSENT and warn:
             warnings.warn(
                 f"{without_credentials(self._url)}: exclusive writes are not supported over {self._scheme()}: notata "
-                "checks for a file and then writes it, so two writers may get one run id. Give each run its own id.",
+                "checks for a file and then writes it, so two writers may get the same run id. Give each run its "
+                "own id.",
                 UnprotectedWarning,
                 stacklevel=2,
             )
@@ -194,7 +195,7 @@ class GenericBackend(RemoteBackend):
             version = self.put(key, data, None)
             return Tail(len(data), version, again=len(data))
         if old.size != tail.size:
-            raise self.conflict(key, f"it has {old.size} bytes, not {tail.size}")
+            raise self.conflict(key, f"its size is {old.size} bytes, not {tail.size}")
         version = self.put(key, old.data + data, old.version)
         return Tail(old.size + len(data), version, again=old.size + len(data))
 

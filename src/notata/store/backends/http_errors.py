@@ -23,13 +23,13 @@ _NOT_NOW: Final = frozenset({9, 10})
 _OTHER_HOST: Final = frozenset({62, 64})
 
 _CREDENTIALS: Final = {
-    "InvalidAccessKeyId": "the store does not know this access key; check the key, and that it is for this endpoint",
-    "SignatureDoesNotMatch": "the secret does not match the access key; check the secret, and its possible sources: "
+    "InvalidAccessKeyId": "the store does not know this access key; check the key, and whether it is for this endpoint",
+    "SignatureDoesNotMatch": "the secret does not match the access key; check the secret and where it comes from: "
     "storage_options, AWS_PROFILE or the environment",
     "ExpiredToken": "the session token has expired; log in again, or renew it",
     "TokenRefreshRequired": "the session token has expired; log in again, or renew it",
     "RequestTimeTooSkewed": "the clock of this machine is wrong, so the store refuses its signatures; set the clock",
-    "AccessDenied": "these credentials are valid, but do not allow this; ask for the permission on this bucket, or use "
+    "AccessDenied": "these credentials are valid, but do not allow this; ask for permission on this bucket, or use "
     "other credentials",
 }
 
@@ -44,8 +44,8 @@ class WebPageError(Exception):
 def failure_of_page() -> tuple[type[NotataError], str]:
     """Return our error class for a web page instead of a response, and a hint for the user."""
     return UnreachableError, (
-        "a web page came instead of the storage's response, for example from the login page of a network, a proxy, or "
-        "a wrong address; log in to the network, or correct the address, and try again"
+        "the answer was a web page instead of the storage's response, for example the login page of a network, or a "
+        "page from a proxy or a wrong address; log in to the network, or correct the address, and try again"
     )
 
 
@@ -81,7 +81,7 @@ def failure_of_reply(status: int, code: object = "") -> tuple[type[NotataError],
         reason, _, advice = _CREDENTIALS[code].partition("; ")
         return AccessError, f"{reason} ({code}); {advice}"
     if status == 407:
-        return AccessError, "a proxy requires credentials (407); put them into HTTPS_PROXY, or set NO_PROXY"
+        return AccessError, "a proxy requires credentials (407); put them in HTTPS_PROXY, or set NO_PROXY"
     return None
 
 
@@ -93,8 +93,8 @@ def failure_of_tls(error: BaseException) -> tuple[type[NotataError], str] | None
             return UnreachableError, _of_certificate(cause)
         if isinstance(cause, ssl.SSLError) and (reason := plain_code(getattr(cause, "reason", None) or "")):
             return UnreachableError, (
-                f"no encrypted connection ({reason}); check that the server supports https, that the address begins "
-                "with the right one of http:// and https://, and the port"
+                f"no encrypted connection ({reason}); check that the server supports https, and that the port and the "
+                "beginning of the address (http:// or https://) are right"
             )
     return None
 
@@ -102,14 +102,17 @@ def failure_of_tls(error: BaseException) -> tuple[type[NotataError], str] | None
 def _of_certificate(error: ssl.SSLCertVerificationError) -> str:
     if error.verify_code in _SELF_SIGNED:
         return (
-            "the server's certificate is self-signed, or from an unknown authority; pass the file of that authority in "
-            "AWS_CA_BUNDLE for S3, or in SSL_CERT_FILE for all others"
+            "the server's certificate is self-signed, or from an unknown authority; set AWS_CA_BUNDLE (for S3) or "
+            "SSL_CERT_FILE (for all others) to the certificate file of that authority"
         )
     if error.verify_code in _NOT_NOW:
-        return "the server's certificate has expired or is not valid yet; check the clock here, or have it renewed"
+        return (
+            "the server's certificate has expired or is not valid yet; check the clock of this machine, or have "
+            "the certificate renewed"
+        )
     if error.verify_code in _OTHER_HOST:
         return "the server's certificate is for another host name; use that host name in the address"
-    return f"the server's certificate is refused (code {error.verify_code}); ask the operator of the server"
+    return f"the server's certificate was refused (code {error.verify_code}); ask the operator of the server"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -244,8 +244,8 @@ class LocalBackend(Backend):
         if other is not None:
             text = (
                 f"cannot write {quoted(self.shown(key))}: this disk does not distinguish its name from "
-                f"{quoted(other)}, which is another file; choose a name that differs in more than upper and lower "
-                "case or accents"
+                f"{quoted(other)}, which is a different file; choose a name that differs in more than case or "
+                "accents"
             )
             raise StoredNameError(text, url=self.url, key=key)
 
@@ -291,7 +291,7 @@ class LocalBackend(Backend):
             return Tail(len(data), held=tail.held)
         self._check_spelling(key, once=True)
         if (size := self._extended(key, data, at, tail.held)) != at:
-            raise self.conflict(key, f"it has {size} bytes, not {at}")
+            raise self.conflict(key, f"its size is {size} bytes, not {at}")
         return Tail(at + len(data), held=tail.held)
 
     def _can_create(self, key: str, held: Held | None) -> bool:
@@ -338,7 +338,7 @@ class LocalBackend(Backend):
                     stays = held is not None and file.may_stay_open
                     return size
                 holder.hold(None)
-            raise OSError(errno.EBUSY, "the file is replaced again and again; stop its other writer and try again")
+            raise OSError(errno.EBUSY, "the file keeps being replaced; stop its other writer and try again")
         finally:
             if not stays:
                 holder.hold(None)
@@ -378,7 +378,7 @@ class LocalBackend(Backend):
             file = open(self._file(key), "rb", opener=lambda *_: folder.open(name, READ, follow=self._follows))  # noqa: UP020
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file.close()
-            raise OSError(errno.EINVAL, "it is no regular file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
         return file
 
     def stat(self, key: str) -> Entry:
@@ -587,8 +587,8 @@ class LocalBackend(Backend):
     def failure(self, error: Exception) -> tuple[type[NotataError], str]:
         if isinstance(error, LinkMetError):
             return LinkError, (
-                f"{error.name!r} below {self._root} is a link, and notata follows no links below your folder. Remove "
-                "the link, replace it by its target, or pass the path of the target"
+                f"{error.name!r} below {self._root} is a link, and notata does not follow links below your folder. "
+                "Remove the link, replace it with its target, or pass the path of the target"
             )
         if isinstance(error, LockHeldError):
             return DeadlineError, (
@@ -653,7 +653,7 @@ class _Growing:
         self._identity = _identity(state)
         self.may_stay_open = self._handle < min(OPEN_FILES, _open_files_allowed() // 4)
         if not stat.S_ISREG(state.st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
 
     def here(self) -> bool:
         """Check whether this process opened the file: a forked child shares its parent's lock."""

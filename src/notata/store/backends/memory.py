@@ -114,7 +114,7 @@ class MemoryBackend(Backend):
             if present is not None:
                 size = present.seek(0, io.SEEK_END)
                 if size != tail.size:
-                    raise self.conflict(key, f"it has {size} bytes, not {tail.size}")
+                    raise self.conflict(key, f"its size is {size} bytes, not {tail.size}")
                 try:
                     present.write(data)
                 except BufferError:  # another call reads its size right now, maybe the one that a handler interrupts

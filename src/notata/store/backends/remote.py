@@ -112,7 +112,7 @@ class Connection:
             StorageError: The interpreter is ending, and fsspec's thread with it; or that thread cannot start.
         """
         if sys.is_finalizing():
-            raise StorageError("cannot reach the storage: the interpreter is ending; make the call earlier")
+            raise StorageError("cannot reach the storage: the interpreter is shutting down; make the call earlier")
         _start_loop()
         if self._fs is None or self._pid != os.getpid():  # a forked child must not touch its parent's sockets
             self._fs, self._pid = self._make(dict(self.options)), os.getpid()
@@ -310,13 +310,13 @@ class RemoteBackend(Backend):
                 raise
             return NOTHING
         if old.size != tail.size:
-            raise self.conflict(key, f"it has {old.size} bytes, not {tail.size}")
+            raise self.conflict(key, f"its size is {old.size} bytes, not {tail.size}")
         return Tail(old.size, old.version, old.data)
 
     def _version_at(self, key: str, size: int) -> str:
         now = self.stat(key)
         if now.size != size:
-            raise self.conflict(key, f"it has {now.size} bytes, not {size}")
+            raise self.conflict(key, f"its size is {now.size} bytes, not {size}")
         return now.version
 
     def enter(self, folder: str) -> None:
@@ -359,7 +359,7 @@ class RemoteBackend(Backend):
             return ConfigurationError, f"{error}; install it in the same environment as notata"
         if isinstance(error, TypeError):
             return ConfigurationError, (
-                f"these storage options do not fit this protocol{self._misfit(error)}; check their names"
+                f"these storage options do not match this protocol{self._misfit(error)}; check their names"
             )
         return super().failure(error)
 
@@ -436,7 +436,7 @@ def without_credentials(url: str) -> str:
     try:
         return shown_url(url)
     except ValueError as error:
-        raise ConfigurationError(f"base_dir is no valid URL: {error}") from None
+        raise ConfigurationError(f"base_dir is not a valid URL: {error}") from None
 
 
 def _resolved(fs: object) -> Iterator[str]:

@@ -101,7 +101,7 @@ class S3Backend(BucketBackend):
 
         bucket, prefix = S3FileSystem._find_bucket_key(None, url.partition("://")[2].strip("/"))  # access points too
         if not bucket:
-            raise ConfigurationError(f"{url} names no bucket; write s3://bucket/folder")
+            raise ConfigurationError(f"{url} does not name a bucket; write s3://bucket/folder")
         return bucket, self._checked(prefix, url)
 
     def _call(self, method: str, name: str | None = None, **arguments: Any) -> dict[str, Any]:
@@ -498,7 +498,10 @@ class S3Backend(BucketBackend):
                 "no usable credentials found; set AWS_PROFILE or AWS_ACCESS_KEY_ID, or pass storage_options"
             )
         if isinstance(error, boto.ConnectTimeoutError | boto.ReadTimeoutError):
-            return DeadlineError, "no answer in time; the network or the server is stalled, and the effect is unknown"
+            return DeadlineError, (
+                "no answer in time; the network or the server is stalled, and it is unknown "
+                "whether the request took effect"
+            )
         if isinstance(error, boto.HTTPClientError | boto.ConnectionError):
             return UnreachableError, (
                 "no server answered at this address; check endpoint_url, the region and the network"
@@ -510,17 +513,17 @@ class S3Backend(BucketBackend):
         if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):  # botocore has no type for it
             return (
                 ConfigurationError,
-                "endpoint_url, or AWS_ENDPOINT_URL, is no address; it must begin with http:// or https://",
+                "endpoint_url or AWS_ENDPOINT_URL is not a valid address; it must begin with http:// or https://",
             )
         if code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "301", "307"):
             return ConfigurationError, "the bucket is in another region; set client_kwargs={'region_name': …}"
         if status in THROTTLED or code in THROTTLED:
             return StorageError, (
-                f"the store asked for fewer requests ({status} {code}) during the whole time limit; try later, with "
-                "fewer writers at once or a longer timeout="
+                f"the store kept asking for fewer requests ({status} {code}) until the time limit; try again later, "
+                "with fewer writers at once or a longer timeout="
             )
         if status >= 500:
-            return StorageError, f"the store failed repeatedly ({status} {code}); try later"
+            return StorageError, f"the store failed repeatedly ({status} {code}); try again later"
         return super().failure(error)
 
 

@@ -271,9 +271,9 @@ class Known:
         if not conditions.ignored or place in self._warned:
             return
         warnings.warn(
-            f"s3://{bucket}: this S3 store ignores {' and '.join(conditions.ignored)}, so it cannot keep two writers "
-            "from one run id. notata checks before it writes, but another writer may come between. Give each run its "
-            "own id, or use a store with conditional writes.",
+            f"s3://{bucket}: this S3 store ignores {' and '.join(conditions.ignored)}, so it cannot prevent two "
+            "writers from using the same run id. notata checks before it writes, but another writer may "
+            "intervene. Give each run its own id, or use a store with conditional writes.",
             UnprotectedWarning,
             stacklevel=2,
         )

@@ -57,11 +57,12 @@ class ObstoreS3Backend(S3Backend):
     """Files below one prefix of an S3 bucket, through obstore if that keeps the store's guarantees."""
 
     def __init__(self, url: str, options: dict[str, Any], timeout: float) -> None:
-        with needed("engine 'obstore' needs the package of that name", "obstore>=0.12", "obstore"):
+        with needed("engine 'obstore' needs the package obstore", "obstore>=0.12", "obstore"):
             import obstore  # noqa: F401
         if unknown := sorted(_unknown({**fsspec.config.conf.get("s3", {}), **options})):
             raise ConfigurationError(
-                f"engine 'obstore' does not support these storage options: {', '.join(unknown)}; remove them, or it"
+                f"engine 'obstore' does not support these storage options: {', '.join(unknown)}; remove these "
+                "options, or engine='obstore'"
             )
         super().__init__(url, options, timeout)
 

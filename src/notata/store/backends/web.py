@@ -119,7 +119,7 @@ def failure_of_web(error: Exception) -> tuple[type[NotataError], str] | None:
     if status in (404, 410):
         return MissingError, "there is no such file"
     if status == 401:
-        return AccessError, "the server asks for a user and a password, or refuses them (401); check both"
+        return AccessError, "the server asks for a user name and a password, or refuses them (401); check both"
     if status == 403:
         return AccessError, f"the server refused the request ({status}); check the address, and if a signature expired"
     if status:
