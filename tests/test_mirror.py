@@ -1076,8 +1076,8 @@ def test_an_ended_run_that_was_moved_is_not_waited_for(
     assert mirror.poll() is None
     url = f"{pair.far.url}/log_run"
     assert capsys.readouterr().err == (
-        f"notata: run 'run' is not mirrored completely, as its folder {tmp_path}/log_run is gone. If it was moved, "
-        f"finish with: notata sync FOLDER {url}\n"
+        f"notata: run 'run' is not mirrored completely, because its folder {tmp_path}/log_run is gone. If it was "
+        f"moved, finish with: notata sync FOLDER {url}\n"
     )
     sync(tmp_path / "moved", url)
     assert status(pair.there) == "complete"

@@ -348,8 +348,8 @@ class Mirror:
         self._refuse(error)
         if self._source.shared:  # files in memory were removed on purpose
             _print_stderr(
-                f"notata: run {self._run_id!r} is not mirrored completely, as its folder {self._source.url} is gone. If "
-                f"it was moved, finish with: notata sync FOLDER {shlex.quote(self.url)}"
+                f"notata: run {self._run_id!r} is not mirrored completely, because its folder {self._source.url} is "
+                f"gone. If it was moved, finish with: notata sync FOLDER {shlex.quote(self.url)}"
             )
 
     # -- at exit -------------------------------------------------------------------------------------------
