@@ -19,7 +19,7 @@ def measure(bench: Bench) -> list[Result]:
     sizes = bench.sizes
     result = Result(
         "b",
-        f"{sizes.many} artifacts of 2 kB to S3, 20 ms round trip; median of {sizes.batches}",
+        f"Storing {sizes.many} artifacts of 2 kB on S3, 20 ms round trip; median of {sizes.batches}",
         [Column(TIME, "s")],
     )
     serial = set()
@@ -38,8 +38,10 @@ def measure(bench: Bench) -> list[Result]:
         result.refuse(contest.refused)
     if serial:
         names = ", ".join(name for name in CONTESTANTS if name in serial)
-        result.notes.append(f"One after the other, so {sizes.few} were measured and the time multiplied: {names}.")
+        result.notes.append(
+            f"These store one after the other, so {sizes.few} were measured and the time was multiplied: {names}."
+        )
     for peer, limit in ((peers.BACKGROUND, 2), (peers.ENGINE_BACKGROUND, 1)):
-        what = f"{sizes.many} artifacts in background{peer.removeprefix(peers.BACKGROUND)}, 20 ms round trip"
+        what = f"{sizes.many} artifacts in the background{peer.removeprefix(peers.BACKGROUND)}, 20 ms round trip"
         result.budgets.append(Budget(what, limit, result.median(peer, TIME), "s"))
     return [result]

@@ -48,7 +48,8 @@ for path, data in fs.cat(files).items():
 def measure(bench: Bench) -> list[Result]:
     """Measure each command from its start to its end, beside the least that other programs need for it."""
     sizes, folder = bench.sizes, bench.sites.folder()
-    title = f"{sizes.command_runs} runs of ten files on S3, {DISTANCE} ms round trip; {median_of(sizes.command_rounds)}"
+    what = f"Commands for {sizes.command_runs} runs of ten files on S3, {DISTANCE} ms round trip"
+    title = f"{what}; {median_of(sizes.command_rounds)}"
     units = {TIME: "s", PROCESSOR: "s", REQUESTS: "", RECEIVED: "MB", LINES: ""}
     result = Result("j", title, [Column(name, unit, ratio=False) for name, unit in units.items()])
     _fill(folder, sizes.command_runs)
@@ -68,7 +69,7 @@ def measure(bench: Bench) -> list[Result]:
     if S5CMD not in bench.pythons:
         result.refuse({"s5cmd": MISSING})
     result.notes.append("s5cmd reads all files one after the other, and was measured once.")
-    result.notes.append("Requests and bytes are those that pass the proxy, with the headers of the replies.")
+    result.notes.append("The proxy counts requests and bytes, including the headers of the replies.")
     for name, limit in LIMITS:
         what = f"{name} of {sizes.command_runs} runs on S3, {DISTANCE} ms round trip"
         result.budgets.append(Budget(what, limit, result.median(name, TIME), "s"))

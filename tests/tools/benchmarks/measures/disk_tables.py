@@ -7,7 +7,7 @@ from tests.tools.benchmarks.contest import Bench
 from tests.tools.benchmarks.results import Budget, Column, Result
 from tests.tools.benchmarks.sites import LOCAL, Site
 
-COLD, OUTSIDE = "notata, no index.csv", "notata, runs of no experiment"
+COLD, OUTSIDE = "notata, without index.csv", "notata, runs without an experiment"
 FIRST, AGAIN, PROCESSOR, MEMORY = "first", "again", "again, processor", "memory"
 
 
@@ -15,7 +15,8 @@ def measure(bench: Bench) -> list[Result]:
     """Measure the time until all runs are in a DataFrame: first in a new process, then again in the same one."""
     sizes = bench.sizes
     title = (
-        f"The table of {sizes.disk_runs} runs on the local disk; median of {sizes.disk_tables}, other libraries once"
+        f"Reading the table of {sizes.disk_runs} runs on the local disk; median of {sizes.disk_tables}, "
+        "other libraries once"
     )
     columns = [Column(FIRST, "s"), Column(AGAIN, "s"), Column(PROCESSOR, "s"), Column(MEMORY, "MiB")]
     result = Result("l", title, columns)
@@ -28,7 +29,9 @@ def measure(bench: Bench) -> list[Result]:
             peer, kind = kinds[row]
             if peer in where and (turn == 0 or peer == peers.TABLES):
                 _read(bench, result, site, row, peer, [where[peer], kind])
-    result.notes.append("Packages are imported before. Memory: the most that the process had, less what it had before.")
+    result.notes.append(
+        "The time to import packages is not included. Memory: the peak memory of the process, minus its memory before."
+    )
     what = f"the table of {sizes.disk_runs} runs on a local disk, with a current index.csv"
     result.budgets.append(Budget(what, 0.5, result.median(peers.OURS, FIRST), "s"))
     return [result]

@@ -34,7 +34,7 @@ print(json.dumps([seconds, [name for name in {later!r} if name in sys.modules]])
 def measure(bench: Bench) -> list[Result]:
     """Measure milliseconds of an import in a new interpreter."""
     times = bench.sizes.imports
-    result = Result("g", f"Import, in a new interpreter each time; median of {times}", [Column(TIME, "ms")])
+    result = Result("g", f"Importing, in a new interpreter each time; median of {times}", [Column(TIME, "ms")])
     there = [statement for statement in STATEMENTS if statement[1] in bench.pythons]
     loaded: set[str] = set()
     for name, *_ in there:
@@ -49,9 +49,9 @@ def measure(bench: Bench) -> list[Result]:
                 loaded |= set(heavy)
     ours, floor = result.median(OURS, TIME), result.median(FLOOR, TIME)
     ratio = ours / floor if ours and floor else None
-    result.budgets.append(Budget(f"{OURS}, of {FLOOR}", 1.5, ratio, TIMES))
-    result.budgets.append(Budget(f"of {', '.join(LATER)}: loaded by {OURS}", 0, len(loaded)))
-    result.notes.append(f"Loaded by {OURS}, of {', '.join(LATER)}: {', '.join(sorted(loaded)) or 'none'}.")
+    result.budgets.append(Budget(f"{OURS}, relative to {FLOOR}", 1.5, ratio, TIMES))
+    result.budgets.append(Budget(f"modules that {OURS} loads, of {', '.join(LATER)}", 0, len(loaded)))
+    result.notes.append(f"Modules that {OURS} loads, of {', '.join(LATER)}: {', '.join(sorted(loaded)) or 'none'}.")
     return [result]
 
 

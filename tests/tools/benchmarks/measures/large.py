@@ -24,7 +24,8 @@ def measure(bench: Bench) -> list[Result]:
         for distance in sizes.large_distances
         for figure, unit in (("up", "MB/s"), ("up, memory", "MiB"), ("down", "MB/s"), ("down, memory", "MiB"))
     ]
-    title = f"An array of {sizes.large / 1e6:.0f} MB to S3 and back, by round trip; {median_of(sizes.larges)}"
+    what = f"Writing an array of {sizes.large / 1e6:.0f} MB to S3 and reading it, by round-trip time"
+    title = f"{what}; {median_of(sizes.larges)}"
     result = Result("c", title, columns)
     for turn in range(sizes.larges):
         for distance in sizes.large_distances:
@@ -33,9 +34,10 @@ def measure(bench: Bench) -> list[Result]:
                     _there_and_back(bench, result, peer, form, distance)
                     bench.say(f"(c) {_row(peer, form)}, {distance} ms, {turn + 1} of {sizes.larges}")
                     bench.sites.clear()
-    result.notes.append("Memory: the most that the process had, less what it had before, less the array.")
+    result.notes.append("Memory: the peak memory of the process, minus its memory before, minus the array.")
     result.notes.append(
-        "put_file: the file to send is on the local disk already, which is not timed; reading it back from the disk is."
+        "put_file: the file to send is already on the local disk. The time to write it there is not included; the time "
+        "to read it back from the disk is."
     )
     for distance in sizes.large_distances:
         for peer, form in CONTESTANTS[distance]:
@@ -76,9 +78,10 @@ def _judge(result: Result, form: str, distance: int) -> None:
     floor = result.best(BARE if form == "npy" else (_row(peers.S3FS, form),), f"{distance} ms: up")
     share = ours / floor if ours and floor else None
     what = f"{form} to S3, {distance} ms round trip"
-    result.budgets.append(Budget(f"{what}: upload speed, of bare s3fs at its best", 0.9, share, TIMES, least=True))
+    speed = f"{what}: upload speed, relative to the best of s3fs alone"
+    result.budgets.append(Budget(speed, 0.9, share, TIMES, least=True))
     memory = result.median(row, f"{distance} ms: up, memory")
-    result.budgets.append(Budget(f"{what}: memory more", 128, memory, "MiB"))
+    result.budgets.append(Budget(f"{what}: additional memory", 128, memory, "MiB"))
 
 
 def _row(peer: str, form: str) -> str:

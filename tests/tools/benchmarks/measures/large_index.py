@@ -58,8 +58,8 @@ class Tables:
         with self.bench.contest([peers.TABLES], disk, LONGEST) as contest:
             facts = contest.one(peers.TABLES, "fill_index", self.runs).value
         self.result.title = (
-            f"An index of {self.runs} runs: {facts['parts']} parts, {facts['size'] / 1e6:.3g} MB; "
-            f"{median_of(self.times)}, each in a process of its own"
+            f"Reading an index of {self.runs} runs: {facts['parts']} parts, {facts['size'] / 1e6:.3g} MB; "
+            f"{median_of(self.times)}, each in a separate process"
         )
         self._place("disk", disk, None)
         if distant:
@@ -67,7 +67,9 @@ class Tables:
                 self._place("S3", Site(f"{site.url}/sweep", site.options, site.scratch), proxy)
         measured = self.result.median(TABLE, f"disk: {TIME}")
         self.result.budgets.append(Budget(f"table of {self.runs} runs on a disk", limit, measured, "s"))
-        self.result.notes.append(f"Packages are imported before; memory includes them. S3 is {DISTANCE} ms away.")
+        self.result.notes.append(
+            f"The time to import packages is not included; their memory is. The round trip to S3 takes {DISTANCE} ms."
+        )
         return self.result
 
     def _place(self, place: str, site: Site, proxy: Proxy | None) -> None:
@@ -107,7 +109,7 @@ class Tables:
 def traffic(bench: Bench, letter: str, runs: int) -> Result:
     """Count the bytes that a sweep sends for its index."""
     columns = [Column("index", "MB"), Column("sent", f"{TIMES} the index"), Column("PUT", ""), Column("GET", "")]
-    title = f"What a sweep of {runs} runs in an hour sends for its index; once, as it is counted"
+    title = f"What a sweep of {runs} runs in an hour sends for its index; once, because these are counts"
     result = Result(letter, title, [Column(column.name, column.unit, ratio=False) for column in columns])
     with bench.contest([peers.TABLES], bench.sites.at("memory")) as contest:
         for writers in WRITERS:
@@ -121,5 +123,5 @@ def traffic(bench: Bench, letter: str, runs: int) -> Result:
             what = f"bytes that a sweep of {runs} runs sends for its index, {row}"
             result.budgets.append(Budget(what, 3, result.median(row, "sent"), f"{TIMES} the index"))
         result.refuse(contest.refused)
-    result.notes.append("By a clock that is moved by hand, so an hour passes in seconds; the bucket is in memory.")
+    result.notes.append("The clock is simulated, so an hour passes in seconds; the bucket is in memory.")
     return result

@@ -8,7 +8,7 @@ from tests.tools.benchmarks.results import Budget, Column, Result
 from tests.tools.benchmarks.sites import LOCAL
 
 CONTESTANTS = (peers.OURS, peers.RENAMED, peers.OLD, peers.MLFLOW)
-TIME, RATE = "one artifact", "in a second"
+TIME, RATE = "one artifact", "rate"
 KINDS = (peers.OURS, peers.NO_MANIFEST, peers.DURABLE)
 ARTIFACT, LINE, END = "one artifact", "one line", "the end of the run"
 VALUES = (peers.OURS, peers.NO_MANIFEST, peers.HASH)
@@ -24,8 +24,8 @@ def measure(bench: Bench) -> list[Result]:
 def artifacts(bench: Bench) -> Result:
     """Measure milliseconds per artifact of a sequence, each with its log line where there is a log."""
     sizes = bench.sizes
-    title = f"A JSON artifact of 2 kB on the local disk, of {sizes.local} in a row; median of {sizes.locals}"
-    result = Result("f", title, [Column(TIME, "ms"), Column(RATE, "artifacts")])
+    title = f"Storing a JSON artifact of 2 kB on the local disk, {sizes.local} in sequence; median of {sizes.locals}"
+    result = Result("f", title, [Column(TIME, "ms"), Column(RATE, "artifacts/s")])
     with bench.contest(CONTESTANTS, bench.sites.at(LOCAL)) as contest:
         contest.each("begin")
         contest.each("artifacts", max(2, sizes.local // 10))
@@ -35,7 +35,7 @@ def artifacts(bench: Bench) -> Result:
         contest.each("end")
         result.refuse(contest.refused)
     result.notes.append(
-        f"{peers.OLD} writes in place, so not atomically; {peers.RENAMED} and {peers.MLFLOW} write no line."
+        f"{peers.OLD} overwrites the file, which is not atomic; {peers.RENAMED} and {peers.MLFLOW} write no line."
     )
     median = result.median(peers.OURS, TIME)
     result.budgets.append(Budget("one artifact on a local disk, atomic and logged", 0.25, median, "ms"))
@@ -66,7 +66,7 @@ def options(bench: Bench) -> Result:
 def value(bench: Bench) -> Result:
     """Measure the digest of a large value."""
     mib = bench.sizes.value_mib
-    title = f"A value of {mib} MiB on the local disk; median of 3"
+    title = f"Storing and verifying a value of {mib} MiB on the local disk; median of 3"
     result = Result("f", title, [Column(STORE, "s"), Column(VERIFY, "s", ratio=False)])
     with bench.contest(VALUES, bench.sites.at(LOCAL)) as contest:
         contest.each("hold_value", mib)

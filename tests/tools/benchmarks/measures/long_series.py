@@ -7,7 +7,7 @@ from tests.tools.benchmarks.contest import Bench
 from tests.tools.benchmarks.results import Column, Result
 from tests.tools.benchmarks.sites import LOCAL
 
-TENTH, END, PEAK, ARRAYS = "after a tenth", "at the end", "more at most", "arrays"
+TENTH, END, PEAK, ARRAYS = "after a tenth", "at the end", "growth at most", "arrays"
 LONGEST = 3600.0
 
 
@@ -31,5 +31,7 @@ def measure(bench: Bench) -> list[Result]:
             result.add(row, TENTH, [found["memory"][0]])
             result.add(row, END, [found["memory"][-1]])
         bench.say(f"(r) {row}")
-    result.notes.append("At most, the process that reads had so much more than before. The bucket drops the rows.")
+    result.notes.append(
+        "Growth: the peak memory of the process that reads, minus its memory before. The bucket drops the rows."
+    )
     return [result]

@@ -76,10 +76,10 @@ def measure(bench: Bench) -> list[Result]:
                 _round(bench, result, program, counted, proxy, size, f"{turn}-{size}")
                 bench.say(f"(u) {size / 1e6:.0f} MB, {turn + 1} of {times}")
     _judge(result, sizes.output)
-    result.notes.append("Speed: of the program, from its first to its last byte. The whole command stores everything.")
     result.notes.append(
-        "The server and the counting proxy take processor time from the program, more than notata does."
+        "Speed: that of the program, from its first to its last byte. The whole command also stores everything."
     )
+    result.notes.append("The server and the counting proxy take more processor time from the program than notata does.")
     return [result]
 
 

@@ -9,7 +9,7 @@ from tests.tools.benchmarks.sites import GCS, LOCAL, REAL
 
 CONTESTANTS = (peers.OURS, peers.MLFLOW, peers.TENSORBOARD, peers.DVCLIVE, peers.TRACKIO)
 BUCKETS = (("S3", REAL), ("GCS", GCS))
-TIME, PROCESSOR = "a row", "of these processor, caller's thread"
+TIME, PROCESSOR = "a row", "processor time of the calling thread"
 MICRO = "\N{MICRO SIGN}s"
 LONGEST = {LOCAL: 20, REAL: 10, GCS: 10}  # the budgets, in microseconds
 
@@ -21,7 +21,7 @@ def measure(bench: Bench) -> list[Result]:
 
 def _calls(bench: Bench) -> Result:
     sizes = bench.sizes
-    title = f"A row of five values, of {sizes.rows} in a row; median of {sizes.row_samples}"
+    title = f"Adding a row of five values, {sizes.rows} in sequence; median of {sizes.row_samples}"
     result = Result("h", title, [Column(TIME, MICRO), Column(PROCESSOR, MICRO)])
     for place, kind in (("a local disk", LOCAL), *BUCKETS):
         row = peers.OURS if kind == LOCAL else f"{peers.OURS}, {place}"
@@ -40,9 +40,9 @@ def _calls(bench: Bench) -> Result:
         median = result.median(row, PROCESSOR)
         result.budgets.append(Budget(f"a row on {place}, processor time of the call", LONGEST[kind], median, MICRO))
     result.notes.append(
-        f"When the call returns, the row is in the file of {peers.OURS} on a local disk, and in the database of "
-        f"{peers.MLFLOW}. {peers.DVCLIVE} has written its files; {peers.TENSORBOARD}, {peers.TRACKIO}, and "
-        f"{peers.OURS} in a bucket have put it into a queue."
+        f"When the call returns, {peers.OURS} on a local disk has written the row to its file, {peers.MLFLOW} to its "
+        f"database, and {peers.DVCLIVE} to its files. {peers.TENSORBOARD}, {peers.TRACKIO}, and {peers.OURS} in a "
+        f"bucket have put it into a queue."
     )
     return result
 
@@ -51,7 +51,7 @@ def _sent(bench: Bench) -> Result:
     count = bench.sizes.many_rows
     figures = (("file", "MB"), ("sent", f"{TIMES} its size"), ("requests", ""))
     columns = [Column(f"{place}: {figure}", unit, ratio=False) for place, _ in BUCKETS for figure, unit in figures]
-    result = Result("h", "The rows of a series in a bucket; once, as they are counted", columns)
+    result = Result("h", "The rows of a series in a bucket; once, because these are counts", columns)
     row = f"{peers.OURS}, {count} rows at once"
     for place, kind in BUCKETS:
         with bench.contest((peers.OURS,), bench.sites.at(kind)) as contest:

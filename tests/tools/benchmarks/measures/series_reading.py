@@ -14,7 +14,7 @@ TIME, PROCESSOR, MEMORY = "time", "processor, all threads", "memory"
 def measure(bench: Bench) -> list[Result]:
     """Measure the time to read a series of five values into memory, and how much memory it takes at most."""
     sizes, site = bench.sizes, bench.sites.at(LOCAL)
-    title = f"A series of {sizes.read_rows} rows of five values, read from the local disk; median of {sizes.reads}"
+    title = f"Reading a series of {sizes.read_rows} rows of five values from the local disk; median of {sizes.reads}"
     result = Result("i", title, [Column(TIME, "s"), Column(PROCESSOR, "s"), Column(MEMORY, "MiB")])
     with bench.contest((peers.OURS,), site) as writer:
         writer.one(peers.OURS, "begin")
@@ -31,7 +31,7 @@ def measure(bench: Bench) -> list[Result]:
             if any(answer.value != sum(range(sizes.read_rows)) for answer in answers):
                 result.notes.append(f"{peer}: values are WRONG")
         result.refuse(contest.refused)
-    result.notes.append("Memory: the most that the process had after the first read, less what it had before.")
+    result.notes.append("Memory: the peak memory of the process after the first read, minus its memory before.")
     seconds = result.median(peers.OURS, TIME)
     result.budgets.append(Budget("reading a series with pyarrow", 2, seconds, "s"))
     return [result]

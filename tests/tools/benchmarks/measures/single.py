@@ -29,7 +29,7 @@ def times(bench: Bench) -> Result:
     places.append(("GCS, 20 ms", GCS, 20, GOOGLE))
     result = Result(
         "a",
-        f"One artifact of 2 kB, by round trip; median of {bench.sizes.samples}",
+        f"Storing one artifact of 2 kB, by round-trip time; median of {bench.sizes.samples}",
         [Column(name, "ms") for name, *_ in places],
     )
     for name, kind, milliseconds, wanted in places:
@@ -48,7 +48,7 @@ def times(bench: Bench) -> Result:
 def requests(bench: Bench) -> Result:
     """Count requests at the client library, which does not see those of obstore and MLflow."""
     columns = [Column(f"{name}: {part}", "requests", ratio=False) for name, *_ in COUNTED for part in PARTS]
-    result = Result("a", "Requests: to begin a run with parameters, for one artifact, to end the run", columns)
+    result = Result("a", "Requests to begin a run with parameters, to store one artifact, and to end the run", columns)
     for name, kind, wanted in COUNTED:
         with bench.contest(wanted, bench.sites.at(kind)) as contest:
             contest.each("begin")  # the first run of a process verifies claims on this storage

@@ -28,7 +28,7 @@ def measure(bench: Bench, contestants: Sequence[str] = CONTESTANTS) -> list[Resu
             result.add(peer, PROCESSOR, (sample["processor"] / sizes.sweep_runs * 1e3 for sample in found))
         result.refuse(contest.refused)
     result.notes.append(
-        "The processor time includes the start of processes; the time does not. The last two record nothing."
+        "The processor time includes the start of processes; the time does not. The last two rows record nothing."
     )
     own = result.median(peers.SWEPT, PROCESSOR)
     result.budgets.append(Budget("a run on a disk in a sweep, processor time", 5, own, "ms"))

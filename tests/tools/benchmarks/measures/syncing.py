@@ -32,7 +32,8 @@ def measure(bench: Bench) -> list[Result]:
     sizes, folder = bench.sizes, bench.sites.folder()
     source, bucket = folder / "runs", folder / BUCKET
     bucket.mkdir()
-    title = f"{sizes.synced_runs} runs of {FILES} small files, {DISTANCE} ms round trip; {median_of(sizes.sync_rounds)}"
+    what = f"Copying {sizes.synced_runs} runs of {FILES} small files, {DISTANCE} ms round trip"
+    title = f"{what}; {median_of(sizes.sync_rounds)}"
     seconds = [Column(step, "s") for step in (FIRST, AGAIN, BACK, BESIDE, PROCESSOR)]
     result = Result("s", title, [*seconds, Column(REQUESTS, "", ratio=False)])
     _fill(source, sizes.synced_runs)
@@ -46,7 +47,7 @@ def measure(bench: Bench) -> list[Result]:
             first = turn % len(names)
             _round(result, {name: copies[name] for name in names[first:] + names[:first]}, source, site)
     result.refuse({name: MISSING for name in (RCLONE, S5, AWSCLI) if name not in copies})
-    result.notes.append("notata and rclone compare content, s5cmd and the AWS CLI sizes and times.")
+    result.notes.append("notata and rclone compare content; s5cmd and the AWS CLI compare sizes and times.")
     _judge(result, sizes.synced_runs)
     return [result]
 
@@ -126,8 +127,8 @@ def _judge(result: Result, runs: int) -> None:
     first, other = (result.median(name, FIRST) for name in (SYNC, RCLONE))
     share = first / other if first and other else None
     what = f"{SYNC} of {runs} runs to S3, {DISTANCE} ms round trip"
-    result.budgets.append(Budget(f"{what}: of rclone's time", 1.5, share, TIMES))
+    result.budgets.append(Budget(f"{what}: time relative to rclone", 1.5, share, TIMES))
     result.budgets.append(Budget(f"{what}, nothing to do", 1, result.median(SYNC, AGAIN), "s"))
     requests = result.median(SYNC, REQUESTS)
     more = None if requests is None else (requests - FILES * runs) / runs
-    result.budgets.append(Budget(f"{what}: requests a run more than files", 2, more))
+    result.budgets.append(Budget(f"{what}: requests per run beyond its files", 2, more))

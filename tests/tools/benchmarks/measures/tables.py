@@ -16,15 +16,15 @@ def measure(bench: Bench) -> list[Result]:
     sizes = bench.sizes
     result = Result(
         "e",
-        f"The table of {sizes.runs} runs, {DISTANCE} ms round trip; median of {sizes.tables}",
+        f"Reading the table of {sizes.runs} runs, {DISTANCE} ms round trip; median of {sizes.tables}",
         [Column(f"{place}: {what}", unit) for place, *_ in PLACES for what, unit in (("time", "s"), ("requests", ""))],
     )
     for place, kind, bare in PLACES:
         indexed, plain = _filled(bench, kind)
         rows = (
-            ("notata, index.csv there", peers.OURS, indexed),
-            ("notata, no index.csv", peers.OURS, plain),
-            ("list, and one read a run, by the bare library", bare, plain),
+            ("notata, with index.csv", peers.OURS, indexed),
+            ("notata, without index.csv", peers.OURS, plain),
+            ("the library alone: a list, and one read for each run", bare, plain),
             (peers.PORT, peers.PORT, plain),
         )
         for row, *_ in rows:
@@ -41,8 +41,10 @@ def measure(bench: Bench) -> list[Result]:
                         result.add(row, f"{place}: time", [answer.seconds * times])
                         result.add(row, f"{place}: requests", [round((answer.requests or 0) * times)])
             result.refuse(contest.refused)
-    result.notes.append(f"{peers.PORT} reads one run after the other: {sizes.few_runs} were measured, and multiplied.")
-    result.notes.append("MLflow has its table in a database next to its server, not in the bucket.")
+    result.notes.append(
+        f"{peers.PORT} reads one run after the other: {sizes.few_runs} were measured, and the time was multiplied."
+    )
+    result.notes.append("MLflow stores its table in a database next to its server, not in the bucket.")
     return [result]
 
 

@@ -17,7 +17,7 @@ TIME, PROCESSOR = "a run", "processor"
 def measure(bench: Bench) -> list[Result]:
     """Measure milliseconds of a run, of several in a row."""
     sizes = bench.sizes
-    title = f"A whole run on the local disk, of {sizes.whole_runs} in a row; median of {sizes.whole_samples}"
+    title = f"A whole run on the local disk, {sizes.whole_runs} in sequence; median of {sizes.whole_samples}"
     result = Result("k", title, [Column(TIME, "ms"), Column(PROCESSOR, "ms")])
     with bench.contest(CONTESTANTS, bench.sites.at(LOCAL)) as contest:
         contest.each("begin")
@@ -28,8 +28,8 @@ def measure(bench: Bench) -> list[Result]:
             result.add(peer, PROCESSOR, (answer.process / sizes.whole_runs * 1e3 for answer in answers))
         result.refuse(contest.refused)
     result.notes.append(
-        f"{peers.SIGNAC}, {peers.DVCLIVE} and {peers.MLFLOW} write the lines as one file or text, as they have no log. "
-        f"{peers.TRACKIO} sends all to its database from a thread, and has no file of a run."
+        f"{peers.SIGNAC}, {peers.DVCLIVE} and {peers.MLFLOW} have no log, and write the lines as one file or text. "
+        f"{peers.TRACKIO} sends everything to its database from a thread, and writes no file for a run."
     )
     for peer in (peers.OURS, peers.NO_CODE, peers.NO_ENVIRONMENT):
         what = f"a whole run on a local disk{peer.removeprefix(peers.OURS)}"

@@ -37,7 +37,7 @@ def _metrics(number: int) -> dict[str, float]:
 
 
 class Tables(Peer):
-    """notata: experiments with and without an index.csv, runs of no experiment, and an index of very many runs."""
+    """notata: experiments with and without an index.csv, runs without an experiment, and an index of very many runs."""
 
     def fill_runs(self, count: int) -> str:
         """Write the runs, and return their folder."""
