@@ -466,7 +466,7 @@ def test_a_storage_failure_never_hides_the_users_own_error(near: bool, after: bo
         notes = "".join(getattr(caught.value, "__notes__", []))
         fields = json.loads(place.bytes("log_run/metadata.json"))
         stored = fields["status"] == "failed"
-        assert stored or ("marked failed" in notes and "metadata.json" in notes), nth
+        assert stored or ("while marking run" in notes and "metadata.json" in notes), nth
         assert not stored or (fields["failure_reason"], fields["failure_type"]) == ("mine", "ValueError")
         store.heal()
         with suppress(RunEndedError):

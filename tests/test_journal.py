@@ -880,7 +880,7 @@ def test_a_log_on_the_root_logger_survives_a_failing_storage(eager: None, near: 
     assert [text for text in said if text.isdigit()] == [str(n) for n in range(20)]
     assert len(said) <= 22
     assert len(store.operations) - before <= 60
-    assert [text.partition(",")[0] for text in listening.said] == ["notata: cannot store log.txt now"]
+    assert [text.partition(";")[0] for text in listening.said] == ["notata: cannot store log.txt now"]
 
 
 def test_two_runs_on_the_root_logger_do_not_log_each_other_in_a_loop() -> None:

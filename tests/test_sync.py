@@ -463,7 +463,7 @@ def test_one_folder_in_the_other_is_refused(here: Place, tmp_path: Path) -> None
 
 def test_a_source_without_files_is_an_error_and_deletes_nothing(here: Place, there: Place) -> None:
     there.fill(run())
-    with pytest.raises(RunMissingError, match="no file at"):
+    with pytest.raises(RunMissingError, match="no folder with files at"):
         sync(here.url, there.url, delete=True)
     assert there.files() == run()
 

@@ -526,7 +526,7 @@ def test_an_unknown_format_is_refused_with_a_list_of_formats(place: Place) -> No
         log.save("mesh.xyz", 1)
     with pytest.raises(errors.ConfigurationError, match=r"'xyz'.*json"):
         log.save("mesh", 1, format="xyz")
-    with pytest.raises(errors.ConfigurationError, match="no format"):
+    with pytest.raises(errors.ConfigurationError, match="3 is not a format"):
         log.save("mesh", 1, format=3)  # type: ignore[arg-type]
     assert place.names() == ["log_run/metadata.json"]
 
