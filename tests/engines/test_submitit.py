@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,9 @@ def test_each_point_is_calculated_once(tmp_path: Path) -> None:
 
 def test_in_this_process(tmp_path: Path) -> None:
     checks.check_plain(executor(tmp_path, "debug"), tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # submitit does not close the log files of these jobs
+        gc.collect()
 
 
 def test_the_code_of_a_task_is_sent(tmp_path: Path) -> None:
