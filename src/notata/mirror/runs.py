@@ -287,7 +287,7 @@ class _Update:
                     key=keys.METADATA,
                 )
             what = (
-                "a run whose metadata.json cannot be read" if there.fields is None else ("a different run with this id")
+                "a run whose metadata.json cannot be read" if there.fields is None else "a different run with this id"
             )
             why = f"contains {what}; copy to another place, or pass --delete to notata sync to replace it"
         elif ahead := plans.why_ahead(self._here, there):

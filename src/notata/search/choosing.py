@@ -199,6 +199,17 @@ class Query:
         query.targets, query.failed = [target], failed
         return query
 
+    def noting(self, errors: list[NotataError]) -> Query:
+        """Return this query, which also adds its errors to a list."""
+        query = copy.copy(self)
+
+        def failed(error: NotataError) -> None:
+            errors.append(error)
+            self.failed(error)
+
+        query.failed = failed
+        return query
+
     # -- filter --------------------------------------------------------------------------------------------
 
     @property

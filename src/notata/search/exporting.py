@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -145,25 +144,13 @@ def export(
         )
     names = [*_FACTS, "params.*", "metrics.*"] if columns is None else list(columns)
     errors: list[NotataError] = []
-    found = table(_noting(query, errors), columns=names, fresh=fresh)
+    found = table(query.noting(errors), columns=names, fresh=fresh)
     if errors and not len(found):  # a misspelt URL, or a storage that is down, is no empty table
         return Export(store.url, {})
     rows = {_write_runs(found, store, file or f"{_RUNS}.{form}", form): len(found)}
     if not file and (patterns is None or patterns):
         rows |= _write_series(found.runs, store, patterns, query.failed, long, form, workers, repeated)
     return Export(store.url, rows, [note for note in found.notes if columns is not None or ".*" not in note])
-
-
-def _noting(query: Query, errors: list[NotataError]) -> Query:
-    """Return a query that adds its errors to a list, too."""
-    report, noting = query.failed, copy.copy(query)
-
-    def failed(error: NotataError) -> None:
-        errors.append(error)
-        report(error)
-
-    noting.failed = failed
-    return noting
 
 
 def _target(target: Location, options: Mapping[str, Any] | None) -> tuple[Store, str]:

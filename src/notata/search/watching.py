@@ -161,8 +161,9 @@ class CurveWatcher:
                 assert future is not None
                 try:
                     end, why, is_final = end_of(future, one.run.store)
-                    # In a bucket, the last rows of a failed run come after its status.
-                    one.end, one.why = (end, why) if is_final or end != "failed" or one.run.store.is_local else ("", "")
+                    if end == "failed" and not (is_final or one.run.store.is_local):
+                        end = why = ""  # in a bucket, its last rows come after its status
+                    one.end, one.why = end, why
                     if self._workers:
                         self._add_workers(
                             one, [entry.key for entry in one.run.store.list(keys.WORKERS, skipped=ignore)]

@@ -320,10 +320,7 @@ def read_series(
             found.add(table if columns is None else table.only(columns))
             _check_count(store, key, name, found.rows, len(found.names), before)
     if invalid:
-        lines = (
-            "1 line that is not a row; it was" if invalid == 1 else (f"{invalid:,} lines that are not rows; they were")
-        )
-        warn(f"{store.url}/{key} has {lines} skipped", DamagedFileWarning)
+        _warn_invalid(store, key, invalid)
     whole = SeriesData(name, stacked(found.tables), end)
     return whole if repeated else whole.without_repeated()
 
@@ -358,7 +355,12 @@ def read_pieces(store: Store, key: str, name: str = "", *, repeated: bool = Fals
         if keep.any():
             yield data if keep.all() else data.where(keep)
     if invalid:
-        warn(f"{store.url}/{key} has {invalid:,} lines that are not rows; they were skipped", DamagedFileWarning)
+        _warn_invalid(store, key, invalid)
+
+
+def _warn_invalid(store: Store, key: str, count: int) -> None:
+    lines = "1 line that is not a row; it was" if count == 1 else f"{count:,} lines that are not rows; they were"
+    warn(f"{store.url}/{key} has {lines} skipped", DamagedFileWarning)
 
 
 def _begins(store: Store, key: str) -> dict[int, int]:
